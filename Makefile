@@ -1,0 +1,32 @@
+# Two commands: `make demo` and `make test`. Each makes .venv and installs what it needs.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: setup tools demo test lint types
+
+setup: .venv/installed tools
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+# ffmpeg, ffprobe and rubberband come from the system's packages
+tools:
+	@command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null && command -v rubberband >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq ffmpeg rubberband-cli >/dev/null; \
+	else echo "ffmpeg or rubberband is missing; type: sudo apt-get install ffmpeg rubberband-cli"; exit 1; fi
+
+demo: setup
+	$(BIN)/ltx-flows demo
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest

@@ -1,0 +1,33 @@
+"""/ic-lora/a2a: turn one sound into another."""
+
+from decimal import Decimal
+
+from pydantic import Field
+
+from schemas.endpoint import AUDIO_PAIRS, Endpoint
+from schemas.media import Bucket, Modality, Role
+from schemas.plan import Plan, Reference, generate
+from schemas.request import AudioTrainRequest, Url, ValidationSample
+
+
+class ReferenceSound(ValidationSample):
+    """A sound that the preview transforms."""
+
+    reference_audio_url: Url = Field(title="Reference audio", description="The sound to transform.")
+
+    def media(self) -> dict[tuple[Role, Modality], str]:
+        return {("reference", "audio"): "reference_audio_url"}
+
+
+class AudioToAudio(AudioTrainRequest):
+    """Train an in-context LoRA that turns a reference sound into a target sound. Video fields have no effect."""
+
+    validation: list[ReferenceSound] = Field(
+        [], max_length=2, title="Previews", description="Up to two sounds to transform, to listen to during training.")
+
+
+def plan(request: AudioToAudio, bucket: Bucket) -> Plan:
+    return Plan(audio=generate(Reference()))
+
+
+A2A = Endpoint("/ic-lora/a2a", AudioToAudio, AUDIO_PAIRS, plan, usd_per_step=Decimal("0.0023"))

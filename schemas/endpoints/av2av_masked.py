@@ -1,0 +1,36 @@
+"""/av2av-masked: regenerate the masked region of a video, and its sound, after a reference."""
+
+from decimal import Decimal
+
+from pydantic import Field
+
+from schemas.endpoint import MASKED_PAIRS, Endpoint
+from schemas.endpoints.av2av import ReferenceClip
+from schemas.media import Bucket, Modality, Role
+from schemas.plan import Mask, Plan, Reference, generate
+from schemas.request import Url, VideoTrainRequest
+
+
+class MaskedClip(ReferenceClip):
+    """A clip of which the preview regenerates the white region."""
+
+    video_url: Url = Field(title="Video", description="The source; its region under black is kept.")
+    mask_url: Url = Field(title="Mask", description="Image or video: WHITE = regenerate, BLACK = keep.")
+
+    def media(self) -> dict[tuple[Role, Modality], str]:
+        return {("target", "video"): "video_url", ("mask", "video"): "mask_url", **super().media()}
+
+
+class MaskedVideoToVideo(VideoTrainRequest):
+    """Train a LoRA that regenerates the white region of a video, and its sound, after a reference clip."""
+
+    validation: list[MaskedClip] = Field(
+        [], max_length=2, title="Previews", description="Up to two clips to edit, to look at during training.")
+
+
+def plan(request: MaskedVideoToVideo, bucket: Bucket) -> Plan:
+    return Plan(video=generate(Mask(), Reference()), audio=generate(Reference()))
+
+
+AV2AV_MASKED = Endpoint(
+    "/av2av-masked", MaskedVideoToVideo, MASKED_PAIRS, plan, usd_per_step=Decimal("0.0068"))

@@ -1,0 +1,166 @@
+"""What media become on their way to the model: roles, buckets, samples, fitted clips; and the unit conversions.
+
+Lengths are converted to latent steps here, once. A video step is 1 pixel frame for the first and 8 for each later
+one (causal video VAE); an audio step is 1/25 s (16 kHz / hop 160 / factor 4). Source: facts/ltx23.md, section G.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Modality = Literal["video", "audio"]
+Role = Literal["target", "reference", "mask"]
+
+LATENT_CELL = 32  # pixels of a latent cell's side
+FRAMES_PER_STEP = 8
+AUDIO_STEPS_PER_SECOND = 25
+LONGEST_PREVIEW_FRAMES = 121
+CODEC_PADDING_SECONDS = 0.020  # encoders shift and pad by up to one packet; such a deficit is not "too short"
+
+
+def video_steps(frames: int) -> int:
+    """Pixel frames (8k+1) -> latent steps (k+1)."""
+    return (frames - 1) // FRAMES_PER_STEP + 1
+
+
+def video_frames(steps: int) -> int:
+    """Latent steps -> pixel frames that they decode to."""
+    return (steps - 1) * FRAMES_PER_STEP + 1
+
+
+def audio_steps(seconds: float) -> int:
+    """Seconds -> latent steps, half to even as the official code rounds."""
+    return round(AUDIO_STEPS_PER_SECOND * seconds)
+
+
+def snap_frames(frames: int) -> int:
+    """The nearest frame count of the form 8k+1 that is not above `frames`."""
+    return max(1, (frames - 1) // FRAMES_PER_STEP * FRAMES_PER_STEP + 1)
+
+
+class Frozen(BaseModel):
+    """A value: compared and hashed by content, refused where a field is unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Picture(Frozen):
+    """The video half of a bucket."""
+
+    width: int
+    height: int
+    frames: int
+    fps: float
+
+
+class Bucket(Frozen):
+    """The one shape all clips are fit to; without a picture it is a length of sound."""
+
+    seconds: float
+    picture: Picture | None = None
+
+    @classmethod
+    def of(cls, picture: Picture) -> "Bucket":
+        return cls(seconds=picture.frames / picture.fps, picture=picture)
+
+    @property
+    def audio_steps(self) -> int:
+        return audio_steps(self.seconds)
+
+    def at(self, fps: float) -> "Bucket":
+        """The same bucket at another frame rate: as many frames, so another length in seconds."""
+        return Bucket.of(self.picture.model_copy(update={"fps": fps})) if self.picture else self
+
+
+class Fitting(Frozen):
+    """How the user wants clips brought to the bucket."""
+
+    auto_scale: bool = False
+    normalize: bool = True
+    preserve_pitch: bool = True
+    split_above_seconds: float | None = None  # None: long clips are not split into scenes
+
+
+class MediaFile(Frozen):
+    """One file of an archive or of a validation sample, known by its content."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+class SceneRange(Frozen):
+    """Frames [start, end) of a clip that was split into scenes."""
+
+    start: int
+    end: int
+
+
+class Sample(Frozen):
+    """One training example: files by role, and the caption as its author wrote it."""
+
+    name: str
+    caption: str
+    files: dict[Role, MediaFile]
+    scene: SceneRange | None = None
+
+
+class Skipped(Frozen):
+    """A sample that is not trained on, and why."""
+
+    name: str
+    reason: str
+
+
+class FittedVideo(Frozen):
+    """Exactly the frames that the video encoder sees: what to decode and through which filters."""
+
+    source: str  # sha256 of the file
+    seek_seconds: float  # 0.0, or half a frame before a scene's first frame
+    filters: str  # ffmpeg's filter graph, from the decoder to frames of the bucket's size
+    width: int
+    height: int
+    frames: int
+    fps: float  # at which these frames are shown: the clip's own rate, or the bucket's when the clip was retimed
+    hold_last: bool = False  # a mask shorter than its clip holds its last frame
+
+
+class FittedAudio(Frozen):
+    """Exactly the samples that the audio encoder sees."""
+
+    source: str  # sha256 of the file
+    start_seconds: float  # of the window, on the file's own clock; silence before its beginning when negative
+    seconds: float  # of the window; silence after the file's end
+    stretch: float = 1.0  # 2.0 makes the window twice as long
+    preserve_pitch: bool = True
+    gain: float = 1.0  # peak normalisation, settled when the clip was fit
+
+
+class Clip(Frozen):
+    """One role of a fitted sample."""
+
+    video: FittedVideo | None = None
+    audio: FittedAudio | None = None
+
+    @property
+    def tracks(self) -> dict[Modality, FittedVideo | FittedAudio]:
+        both: tuple[tuple[Modality, FittedVideo | FittedAudio | None], ...] = (
+            ("video", self.video),
+            ("audio", self.audio),
+        )
+        return {modality: fitted for modality, fitted in both if fitted is not None}
+
+
+class FittedSample(Frozen):
+    """A sample whose clips are settled."""
+
+    name: str
+    caption: str
+    files: dict[Role, str] = {}  # names in the archive
+    clips: dict[Role, Clip]
+
+    @property
+    def fps(self) -> float:
+        """Frame rate of the target; sound alone has none and is placed in seconds."""
+        video = self.clips["target"].video
+        return video.fps if video else 1.0

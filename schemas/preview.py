@@ -1,0 +1,21 @@
+"""What previews are generated from: the files that validation samples bring, each for its track."""
+
+from schemas.errors import Loc
+from schemas.media import Frozen, MediaFile
+from schemas.plan import Track
+
+
+class GivenFile(Frozen):
+    """One file of a validation sample, and the request field that brought it in."""
+
+    track: Track
+    file: MediaFile
+    where: Loc
+
+
+class PreviewSample(Frozen):
+    """One validation sample with its files downloaded."""
+
+    name: str
+    prompt: str
+    given: tuple[GivenFile, ...]

@@ -1,0 +1,184 @@
+"""What may be asked: the fields that endpoints share, their bounds and the rules between them.
+
+The Prefect form, the OpenAPI document and the README are made from these titles and descriptions. A rule between
+fields is a validator on the later of them, so that one wrong field does not hide another. Source: seeds/.
+"""
+
+from typing import Annotated, Any, Literal, LiteralString
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from schemas.errors import Loc
+from schemas.media import (
+    LONGEST_PREVIEW_FRAMES, Bucket, Fitting, Modality, Picture, Role, audio_steps, snap_frames,
+)
+from schemas.plan import Track
+
+Url = Annotated[str, Field(min_length=1)]
+Rank = Literal[8, 16, 32, 64, 128]
+Resolution = Literal["low", "medium", "high"]
+AspectRatio = Literal["16:9", "1:1", "9:16"]
+FrameRate = Annotated[int, Field(ge=8, le=60)]
+Frames = Annotated[int, Field(ge=9, le=121)]
+
+SIZES: dict[str, dict[str, tuple[int, int]]] = {  # (width, height)
+    "low": {"16:9": (512, 288), "1:1": (512, 512), "9:16": (288, 512)},
+    "medium": {"16:9": (768, 448), "1:1": (768, 768), "9:16": (448, 768)},
+    "high": {"16:9": (960, 544), "1:1": (960, 960), "9:16": (544, 960)},
+}
+
+NEGATIVE_PROMPT = (
+    "low quality, blurry, out of focus, grainy, compression artifacts, flicker, jitter, ghosting, frozen picture, "
+    "distorted anatomy, warped faces, extra limbs, washed-out colours, overexposed, watermark, caption text, logo, "
+    "muffled sound, hiss, clipping, crackle, echo, sound out of sync"
+)
+
+
+def refuse(kind: LiteralString, message: str, **context: Any) -> PydanticCustomError:
+    """A fault whose machine key is `kind`; raise it inside a validator.
+
+    A rule between fields names the one to change as `field` (and its value as `value`): the fault is shown there,
+    wherever the validator sits.
+    """
+    return PydanticCustomError(kind, "{fault}", {"fault": message, **context})
+
+
+class Form(BaseModel):
+    """A box of the run form: unknown keys are refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class ValidationSample(Form):
+    """What one preview is generated from."""
+
+    prompt: str = Field(title="Prompt", description="The text prompt of this preview. The trigger phrase is not added.")
+
+    def media(self) -> dict[tuple[Role, Modality], str]:
+        """The field that brings each track in."""
+        raise NotImplementedError
+
+    def given(self, tracks: tuple[Track, ...], where: Loc) -> tuple[tuple[Track, str, Loc], ...]:
+        """The URL of each track, and where in the request it stands."""
+        fields = [(track, self.media()[track.role, track.modality]) for track in tracks]
+        return tuple((track, getattr(self, field), (*where, field)) for track, field in fields)
+
+
+class TrainRequest(Form):
+    """What every endpoint accepts."""
+
+    training_data_url: Url = Field(
+        title="Training data", description="URL (https or s3) of the .zip archive of clips and captions.")
+    trigger_phrase: str = Field(
+        "", title="Trigger phrase", description="Put in front of every caption; use it at inference, too.")
+    rank: Rank = Field(32, title="Rank", description="Capacity of the LoRA: 8, 16, 32, 64 or 128.")
+    number_of_steps: int = Field(
+        2000, ge=100, le=20000, title="Number of steps", description="Optimisation steps, 100 to 20000. Billed per step.")
+    learning_rate: float = Field(
+        0.0002, gt=0, title="Learning rate", description="Size of an optimisation step, above 0.")
+    audio_normalize: bool = Field(
+        True, title="Normalise audio", description="Bring every clip to the same peak loudness.")
+    audio_preserve_pitch: bool = Field(
+        True, title="Preserve pitch", description="Keep the pitch where a clip's time is stretched.")
+    validation_negative_prompt: str = Field(
+        NEGATIVE_PROMPT, title="Negative prompt", description="What previews are guided away from.")
+    validation_frame_rate: FrameRate = Field(
+        24, title="Preview frame rate", description="Frames per second of previews, 8 to 60.")
+    stg_scale: float = Field(
+        1.0, ge=0, le=3, title="STG scale", description="Spatio-temporal guidance of previews, 0 to 3.")
+    debug_dataset: bool = Field(
+        False, title="Debug dataset", description="Also return an archive of the clips as the model saw them.")
+
+    @property
+    def bucket(self) -> Bucket:
+        raise NotImplementedError
+
+    @property
+    def preview_bucket(self) -> Bucket:
+        raise NotImplementedError
+
+    @property
+    def fitting(self) -> Fitting:
+        raise NotImplementedError
+
+    @property
+    def previews(self) -> tuple[ValidationSample, ...]:
+        """The validation samples; every endpoint declares its own kind of them as `validation`."""
+        return tuple(getattr(self, "validation", ()))
+
+
+class VideoTrainRequest(TrainRequest):
+    """What every endpoint that trains on video accepts."""
+
+    number_of_frames: Frames = Field(
+        89, title="Frames per clip", description="9 to 121; snapped down to the nearest 8k+1.")
+    frame_rate: FrameRate = Field(
+        24, title="Frame rate", description="Target frames per second, 8 to 60; clips are retimed to it only with "
+        "auto_scale_input, else each keeps its own.")
+    resolution: Resolution = Field("medium", title="Resolution", description="Size of the training clips.")
+    aspect_ratio: AspectRatio = Field("1:1", title="Aspect ratio", description="Shape of the training clips.")
+    auto_scale_input: bool = Field(
+        False, title="Auto-scale input", description="Retime clips to the frame rate and stretch short ones.")
+    split_input_into_scenes: bool = Field(
+        False, title="Split into scenes", description="Off for this mode: a true value is ignored with a warning.")
+    split_input_duration_threshold: float = Field(
+        30.0, ge=1, le=60, title="Splitting threshold", description="Seconds above which a clip is split, 1 to 60.")
+    validation_number_of_frames: Frames = Field(
+        89, title="Preview frames", description="9 to 121; snapped down to the nearest 8k+1.")
+    validation_resolution: Resolution = Field("high", title="Preview resolution", description="Size of previews.")
+    validation_aspect_ratio: AspectRatio = Field("1:1", title="Preview aspect ratio", description="Shape of previews.")
+
+    @property
+    def bucket(self) -> Bucket:
+        return _video_bucket(self.resolution, self.aspect_ratio, self.number_of_frames, self.frame_rate)
+
+    @property
+    def preview_bucket(self) -> Bucket:
+        return _video_bucket(self.validation_resolution, self.validation_aspect_ratio,
+                             self.validation_number_of_frames, self.validation_frame_rate)
+
+    @property
+    def fitting(self) -> Fitting:
+        splits = self.split_input_into_scenes and type(self).model_fields["split_input_into_scenes"].default
+        return Fitting(
+            auto_scale=self.auto_scale_input, normalize=self.audio_normalize, preserve_pitch=self.audio_preserve_pitch,
+            split_above_seconds=self.split_input_duration_threshold if splits else None)
+
+
+class AudioTrainRequest(VideoTrainRequest):
+    """What every audio-only endpoint accepts. Video fields are accepted, too, and have no effect."""
+
+    audio_duration_seconds: float = Field(
+        5.0, ge=0.5, le=60, title="Clip length", description="Seconds, 0.5 to 60; shorter clips are skipped.")
+
+    @property
+    def bucket(self) -> Bucket:
+        return Bucket(seconds=self.audio_duration_seconds)
+
+    @property
+    def preview_bucket(self) -> Bucket:
+        return Bucket(seconds=preview_seconds(self.audio_duration_seconds, self.validation_frame_rate))
+
+    @property
+    def fitting(self) -> Fitting:
+        return Fitting(normalize=self.audio_normalize, preserve_pitch=self.audio_preserve_pitch)
+
+
+def preview_seconds(duration: float, frame_rate: int) -> float:
+    """Length of an audio-only preview: the bucket, but at most 121 frames of the preview frame rate.
+
+    Source: facts/media.md, section 1, reading 8.
+    """
+    frames = min(LONGEST_PREVIEW_FRAMES, snap_frames(int(duration * frame_rate)))
+    return frames / frame_rate
+
+
+def opening_steps(seconds: float) -> int:
+    """Audio steps that an opening of so many seconds gives clean: at least one."""
+    return max(1, audio_steps(seconds))
+
+
+def _video_bucket(resolution: str, aspect_ratio: str, frames: int, fps: int) -> Bucket:
+    width, height = SIZES[resolution][aspect_ratio]
+    return Bucket.of(Picture(width=width, height=height, frames=snap_frames(frames), fps=fps))

@@ -1,0 +1,50 @@
+"""Settings of the installation, from the environment (prefix LTX_FLOWS_). The README's table is made from these."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where things live and what is allowed on this machine."""
+
+    model_config = SettingsConfigDict(env_prefix="LTX_FLOWS_", extra="ignore", frozen=True)
+
+    home: Path = Field(Path("~/.ltx-flows"), description="Everything that ltx-flows keeps, unless told otherwise.")
+    base_model: str = Field("tiny", description="A diffusers-format LTX-2.3 folder or Hub id; `tiny` has random weights.")
+    store: str = Field("", description="fsspec URL of the content-addressed store; default HOME/store.")
+    outputs: str = Field("", description="fsspec URL that finished files go to; default HOME/outputs.")
+    database_url: str = Field("", description="SQLAlchemy URL of the ledger; default SQLite under HOME.")
+    device: str = Field("auto", description="`auto`, `cuda`, `cuda:1` or `cpu`.")
+    allow_private_hosts: bool = Field(False, description="Allow downloads from loopback and private addresses.")
+    allow_file_root: Path | None = Field(None, description="Allow file:// and plain paths below this folder.")
+    max_download_bytes: int = Field(50 * 2**30, description="Largest file that is downloaded.")
+    max_archive_bytes: int = Field(50 * 2**30, description="Largest unpacked archive.")
+    max_archive_entries: int = Field(20_000, description="Most files in an archive.")
+    max_entry_bytes: int = Field(10 * 2**30, description="Largest unpacked file in an archive.")
+    progress_bars: bool = Field(False, description="Draw progress bars on stderr; the command line turns them on.")
+    media_workers: int = Field(2, ge=1, description="Clips that are probed and verified at the same time.")
+
+    @property
+    def home_folder(self) -> Path:
+        return self.home.expanduser().absolute()
+
+    @property
+    def store_url(self) -> str:
+        return self.store or str(self.home_folder / "store")
+
+    @property
+    def outputs_url(self) -> str:
+        return self.outputs or str(self.home_folder / "outputs")
+
+    @property
+    def ledger_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.home_folder / 'ledger.db'}"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once; `settings.cache_clear()` reads them again."""
+    return Settings()
