@@ -1,0 +1,195 @@
+"""Loading the base model, one component at a time; the tiny and the real one go the same way."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
+from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrainedTokenizerBase
+
+from models import tiny
+from schemas.errors import BaseModelUnavailable, MachineNotReady
+from schemas.media import Modality
+
+TINY = "tiny"
+TINY_FOLDER = "tiny-v1"  # raise the number when models/tiny.py changes what it writes
+
+COMPONENTS = ("transformer", "connectors", "vae", "audio_vae", "vocoder", "text_encoder", "tokenizer")
+BLOCKS, BLOCK_BYTES = 64, 1 << 16  # of a weight file that its fingerprint reads
+
+BETWEEN_STREAMS = ("audio_to_video_", "video_to_audio_", "video_a2v_", "audio_a2v_", "av_cross_attn_")
+
+
+def is_tiny(base_model: str) -> bool:
+    """Whether its weights are random and its previews noise."""
+    return base_model == TINY
+
+
+def resolve(base_model: str, home: Path) -> str:
+    """`tiny` -> the folder of the tiny bundle, built once; a folder or Hub id stays as it is."""
+    if not is_tiny(base_model):
+        return base_model
+    final = home / "base" / TINY_FOLDER
+    if not final.exists():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{TINY_FOLDER}.", suffix=".part", dir=final.parent))
+        tiny.build(part)
+        with contextlib.suppress(OSError):  # another process was faster: the two bundles are identical
+            part.rename(final)
+        shutil.rmtree(part, ignore_errors=True)
+    return str(final)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(wanted)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MachineNotReady(f"the device is set to {wanted}, but torch sees no CUDA device; set it to auto or cpu")
+    return device
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """Of the frozen base: bfloat16 on a GPU; float32 on the CPU, where bfloat16 is slow."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def fingerprint(base: str, component: str) -> str:
+    """What a component's weights are, for cache keys: sha256 over its files.
+
+    Small files count whole; weight files by name, size and 64 evenly spaced blocks, so that 40 GB stay cheap.
+    """
+    digest = hashlib.sha256()
+    folder = _folder(base, component)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if path.suffix != ".safetensors" or size <= BLOCKS * BLOCK_BYTES:
+                digest.update(file.read())
+                continue
+            for block in range(BLOCKS):
+                file.seek(block * (size - BLOCK_BYTES) // (BLOCKS - 1))
+                digest.update(file.read(BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+def load_video_vae(base: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The causal video autoencoder, 32x32 pixels and 8 frames per latent cell."""
+    return _load(base, "vae", partial(AutoencoderKLLTX2Video.from_pretrained, torch_dtype=dtype), device)
+
+
+def load_audio_vae(base: str, device: torch.device) -> nn.Module:
+    """The audio autoencoder, always float32, as the official trainer encodes sound."""
+    read = partial(AutoencoderKLLTX2Audio.from_pretrained, torch_dtype=torch.float32)
+    return _load(base, "audio_vae", read, device)
+
+
+def load_vocoder(base: str, device: torch.device) -> nn.Module:
+    """Mel to a 48 kHz waveform, always float32: bfloat16 is audible."""
+    return _load(base, "vocoder", partial(LTX2VocoderWithBWE.from_pretrained, torch_dtype=torch.float32), device)
+
+
+def load_text(
+    base: str, device: torch.device, dtype: torch.dtype
+) -> tuple[PreTrainedTokenizerBase, nn.Module, nn.Module]:
+    """Tokenizer, Gemma and the connectors that turn its hidden states into the transformer's text."""
+    folder = _folder(base, "tokenizer")
+    with _explained(base, "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
+    encoder = _load(base, "text_encoder", partial(Gemma3ForConditionalGeneration.from_pretrained, dtype=dtype), device)
+    connectors = _load(base, "connectors", partial(LTX2TextConnectors.from_pretrained, torch_dtype=dtype), device)
+    return tokenizer, encoder, connectors
+
+
+def load_transformer(
+    base: str, modalities: tuple[Modality, ...], device: torch.device, dtype: torch.dtype
+) -> LTX2VideoTransformer3DModel:
+    """The transformer, frozen, with only the weights that these streams need.
+
+    What belongs to an absent stream stays on the meta device: sound alone reads 6.6 GB of 38 (facts/ltx23.md, A).
+
+    Raises:
+        BaseModelUnavailable: the component is missing, incomplete, or not an LTX-2.3.
+    """
+    folder = _folder(base, "transformer")
+    with _explained(base, "transformer"):
+        with torch.device("meta"):
+            model = LTX2VideoTransformer3DModel.from_config(LTX2VideoTransformer3DModel.load_config(folder))
+        if not (model.config.cross_attn_mod and model.config.audio_cross_attn_mod and model.config.perturbed_attn):
+            raise BaseModelUnavailable(f"{base} is not an LTX-2.3: its transformer lacks text modulation")
+        wanted = {name for name in model.state_dict() if needed(name, modalities)}
+        weights = {name: tensor.to(dtype) for name, tensor in _read(folder, wanted, device)}
+    if missing := wanted - weights.keys():
+        raise BaseModelUnavailable(f"{base}/transformer lacks {len(missing)} weights, e.g. {min(missing)}; {ADVICE}")
+    model.load_state_dict(weights, strict=False, assign=True)
+    model.requires_grad_(False).eval()
+    return model
+
+
+def needed(name: str, modalities: tuple[Modality, ...]) -> bool:
+    """Whether a weight of the transformer takes part when just these streams run."""
+    local = name.split(".", 2)[2] if name.startswith("transformer_blocks.") else name
+    if local.startswith(BETWEEN_STREAMS):
+        return len(modalities) == 2
+    return ("audio" if local.startswith("audio_") else "video") in modalities
+
+
+def _read(folder: Path, wanted: set[str], device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
+    """The wanted tensors out of one weight file or of all shards."""
+    index = folder / "diffusion_pytorch_model.safetensors.index.json"
+    shards = {"diffusion_pytorch_model.safetensors"}
+    if index.exists():
+        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        shards = {shard for name, shard in weight_map.items() if name in wanted}
+    for shard in sorted(shards):
+        with safe_open(folder / shard, framework="pt", device=str(device)) as file:
+            for name in wanted & set(file.keys()):
+                yield name, file.get_tensor(name)
+
+
+def _load(base: str, component: str, read: Callable[[Path], nn.Module], device: torch.device) -> nn.Module:
+    folder = _folder(base, component)
+    with _explained(base, component):
+        return read(folder).to(device).requires_grad_(False).eval()
+
+
+def _folder(base: str, component: str) -> Path:
+    """Where a component's files are on this machine; a Hub id is downloaded first."""
+    local = Path(base).expanduser()
+    if local.is_dir():
+        folder = local / component
+    else:
+        with _explained(base, component):
+            folder = Path(snapshot_download(base, allow_patterns=f"{component}/*")) / component
+    if not folder.is_dir():
+        raise BaseModelUnavailable(f"{base} has no folder {component}; {ADVICE}")
+    return folder
+
+
+ADVICE = (
+    "the base model is a diffusers-format LTX-2.3 folder with " + ", ".join(COMPONENTS) + ", or a Hub id such as "
+    "diffusers/LTX-2.3-Diffusers: accept its licence on huggingface.co and log in with `hf auth login`; "
+    f"`{TINY}` needs neither"
+)
+
+
+@contextmanager
+def _explained(base: str, component: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BaseModelUnavailable(f"{base}/{component} does not load ({first_line}); {ADVICE}") from error

@@ -1,0 +1,58 @@
+"""Noise levels, noised latents, the loss, and where a training's randomness comes from."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+SMALLEST_SIGMA = 1e-3
+UNIFORM_SHARE = 0.1  # of draws that are uniform, so that no noise level is forgotten
+
+
+def shifted_logit_normal(tokens: int, normal: Tensor, uniform: Tensor, prob: Tensor) -> Tensor:
+    """Noise levels of a training step, shifted towards noise for long sequences.
+
+    Args:
+        tokens: length of the target before references are added; not clamped to the 1024..4096 of the schedule.
+        normal, uniform, prob: independent draws of one shape, from N(0, 1), U[0, 1) and U[0, 1).
+
+    Returns:
+        sigma in [0, 1], of the same shape: the logit-normal stretched so that its 0.5 % and 99.9 % points are 0 and
+        1, what is below 1e-3 reflected; one draw in ten uniform instead.
+
+    Source: arXiv 2403.03206 (logit-normal, resolution shift); golden/rules.safetensors, `timesteps.*`.
+    """
+    mu = 0.95 + (tokens - 1024) * (2.05 - 0.95) / (4096 - 1024)
+    low, high = torch.sigmoid(torch.tensor([mu - 2.5758, mu + 3.0902])).to(normal)
+    stretched = (torch.sigmoid(normal + mu) - low) / (high - low)
+    reflected = torch.where(stretched >= SMALLEST_SIGMA, stretched, 2 * SMALLEST_SIGMA - stretched).clamp(0, 1)
+    return torch.where(prob > UNIFORM_SHARE, reflected, (1 - SMALLEST_SIGMA) * uniform + SMALLEST_SIGMA)
+
+
+def noised(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """Clean and noise [B, L, C] mixed at sigma [B]: (1 - sigma) * clean + sigma * noise."""
+    level = sigma[:, None, None]
+    return (1 - level) * clean + level * noise
+
+
+def masked_loss(prediction: Tensor, velocity: Tensor, learn: Tensor) -> Tensor:
+    """Squared error over the tokens that are learned.
+
+    Args:
+        prediction, velocity: [B, L, C] of the target's tokens.
+        learn: [B, L] bool.
+
+    Returns:
+        [B]: per sample the mean over learned tokens and channels, 0 where none is learned.
+
+    Source: golden/README.md, note 5.
+    """
+    weight = learn[..., None].to(velocity.dtype)
+    error = (prediction - velocity).square() * weight
+    return error.mean((1, 2)) / weight.mean((1, 2)).clamp(min=1e-8)
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """All randomness of one step, on the CPU: the same whatever came before it, so that a resumed run repeats it."""
+    digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))  # the generator reads 32 bits
