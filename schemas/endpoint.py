@@ -37,17 +37,30 @@ class Layout(Frozen):
 
 PLAIN_AUDIO = Layout(modality="audio", slots=(Slot(role="target", suffix="", extensions=AUDIO),))
 PLAIN_VIDEOS = Layout(
-    modality="video", slots=(Slot(role="target", suffix="", extensions=VIDEO),), folders_distinguish=True)
-AUDIO_PAIRS = Layout(modality="audio", slots=(
-    Slot(role="reference", suffix="_start", extensions=AUDIO),
-    Slot(role="target", suffix="_end", extensions=AUDIO)))
-VIDEO_PAIRS = Layout(modality="video", slots=(
-    Slot(role="reference", suffix="_start", extensions=VIDEO_WEBM),
-    Slot(role="target", suffix="_end", extensions=VIDEO_WEBM)))
-MASKED_PAIRS = Layout(modality="video", slots=(
-    Slot(role="reference", suffix="_start", extensions=VIDEO_WEBM),
-    Slot(role="target", suffix="_end", extensions=VIDEO_WEBM),
-    Slot(role="mask", suffix="_mask", extensions=IMAGE + VIDEO_WEBM)))
+    modality="video", slots=(Slot(role="target", suffix="", extensions=VIDEO),), folders_distinguish=True
+)
+AUDIO_PAIRS = Layout(
+    modality="audio",
+    slots=(
+        Slot(role="reference", suffix="_start", extensions=AUDIO),
+        Slot(role="target", suffix="_end", extensions=AUDIO),
+    ),
+)
+VIDEO_PAIRS = Layout(
+    modality="video",
+    slots=(
+        Slot(role="reference", suffix="_start", extensions=VIDEO_WEBM),
+        Slot(role="target", suffix="_end", extensions=VIDEO_WEBM),
+    ),
+)
+MASKED_PAIRS = Layout(
+    modality="video",
+    slots=(
+        Slot(role="reference", suffix="_start", extensions=VIDEO_WEBM),
+        Slot(role="target", suffix="_end", extensions=VIDEO_WEBM),
+        Slot(role="mask", suffix="_mask", extensions=IMAGE + VIDEO_WEBM),
+    ),
+)
 
 LEAST_BILLED_UNITS = 100
 

@@ -100,6 +100,12 @@ class Plan(Frozen):
             if stream.masked():
                 tracks.append(Track(role="mask", modality=modality))
             if reference := stream.reference():
-                tracks.append(Track(role="reference", modality=modality, downscale=reference.downscale,
-                                    temporal_scale=reference.temporal_scale))
+                tracks.append(
+                    Track(
+                        role="reference",
+                        modality=modality,
+                        downscale=reference.downscale,
+                        temporal_scale=reference.temporal_scale,
+                    )
+                )
         return tuple(tracks)

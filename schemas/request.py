@@ -11,7 +11,14 @@ from pydantic_core import PydanticCustomError
 
 from schemas.errors import Loc
 from schemas.media import (
-    LONGEST_PREVIEW_FRAMES, Bucket, Fitting, Modality, Picture, Role, audio_steps, snap_frames,
+    LONGEST_PREVIEW_FRAMES,
+    Bucket,
+    Fitting,
+    Modality,
+    Picture,
+    Role,
+    audio_steps,
+    snap_frames,
 )
 from schemas.plan import Track
 
@@ -69,26 +76,40 @@ class TrainRequest(Form):
     """What every endpoint accepts."""
 
     training_data_url: Url = Field(
-        title="Training data", description="URL (https or s3) of the .zip archive of clips and captions.")
+        title="Training data", description="URL (https or s3) of the .zip archive of clips and captions."
+    )
     trigger_phrase: str = Field(
-        "", title="Trigger phrase", description="Put in front of every caption; use it at inference, too.")
+        "", title="Trigger phrase", description="Put in front of every caption; use it at inference, too."
+    )
     rank: Rank = Field(32, title="Rank", description="Capacity of the LoRA: 8, 16, 32, 64 or 128.")
     number_of_steps: int = Field(
-        2000, ge=100, le=20000, title="Number of steps", description="Optimisation steps, 100 to 20000. Billed per step.")
+        2000,
+        ge=100,
+        le=20000,
+        title="Number of steps",
+        description="Optimisation steps, 100 to 20000. Billed per step.",
+    )
     learning_rate: float = Field(
-        0.0002, gt=0, title="Learning rate", description="Size of an optimisation step, above 0.")
+        0.0002, gt=0, title="Learning rate", description="Size of an optimisation step, above 0."
+    )
     audio_normalize: bool = Field(
-        True, title="Normalise audio", description="Bring every clip to the same peak loudness.")
+        True, title="Normalise audio", description="Bring every clip to the same peak loudness."
+    )
     audio_preserve_pitch: bool = Field(
-        True, title="Preserve pitch", description="Keep the pitch where a clip's time is stretched.")
+        True, title="Preserve pitch", description="Keep the pitch where a clip's time is stretched."
+    )
     validation_negative_prompt: str = Field(
-        NEGATIVE_PROMPT, title="Negative prompt", description="What previews are guided away from.")
+        NEGATIVE_PROMPT, title="Negative prompt", description="What previews are guided away from."
+    )
     validation_frame_rate: FrameRate = Field(
-        24, title="Preview frame rate", description="Frames per second of previews, 8 to 60.")
+        24, title="Preview frame rate", description="Frames per second of previews, 8 to 60."
+    )
     stg_scale: float = Field(
-        1.0, ge=0, le=3, title="STG scale", description="Spatio-temporal guidance of previews, 0 to 3.")
+        1.0, ge=0, le=3, title="STG scale", description="Spatio-temporal guidance of previews, 0 to 3."
+    )
     debug_dataset: bool = Field(
-        False, title="Debug dataset", description="Also return an archive of the clips as the model saw them.")
+        False, title="Debug dataset", description="Also return an archive of the clips as the model saw them."
+    )
 
     @property
     def bucket(self) -> Bucket:
@@ -112,20 +133,28 @@ class VideoTrainRequest(TrainRequest):
     """What every endpoint that trains on video accepts."""
 
     number_of_frames: Frames = Field(
-        89, title="Frames per clip", description="9 to 121; snapped down to the nearest 8k+1.")
+        89, title="Frames per clip", description="9 to 121; snapped down to the nearest 8k+1."
+    )
     frame_rate: FrameRate = Field(
-        24, title="Frame rate", description="Target frames per second, 8 to 60; clips are retimed to it only with "
-        "auto_scale_input, else each keeps its own.")
+        24,
+        title="Frame rate",
+        description="Target frames per second, 8 to 60; clips are retimed to it only with "
+        "auto_scale_input, else each keeps its own.",
+    )
     resolution: Resolution = Field("medium", title="Resolution", description="Size of the training clips.")
     aspect_ratio: AspectRatio = Field("1:1", title="Aspect ratio", description="Shape of the training clips.")
     auto_scale_input: bool = Field(
-        False, title="Auto-scale input", description="Retime clips to the frame rate and stretch short ones.")
+        False, title="Auto-scale input", description="Retime clips to the frame rate and stretch short ones."
+    )
     split_input_into_scenes: bool = Field(
-        False, title="Split into scenes", description="Off for this mode: a true value is ignored with a warning.")
+        False, title="Split into scenes", description="Off for this mode: a true value is ignored with a warning."
+    )
     split_input_duration_threshold: float = Field(
-        30.0, ge=1, le=60, title="Splitting threshold", description="Seconds above which a clip is split, 1 to 60.")
+        30.0, ge=1, le=60, title="Splitting threshold", description="Seconds above which a clip is split, 1 to 60."
+    )
     validation_number_of_frames: Frames = Field(
-        89, title="Preview frames", description="9 to 121; snapped down to the nearest 8k+1.")
+        89, title="Preview frames", description="9 to 121; snapped down to the nearest 8k+1."
+    )
     validation_resolution: Resolution = Field("high", title="Preview resolution", description="Size of previews.")
     validation_aspect_ratio: AspectRatio = Field("1:1", title="Preview aspect ratio", description="Shape of previews.")
 
@@ -135,22 +164,30 @@ class VideoTrainRequest(TrainRequest):
 
     @property
     def preview_bucket(self) -> Bucket:
-        return _video_bucket(self.validation_resolution, self.validation_aspect_ratio,
-                             self.validation_number_of_frames, self.validation_frame_rate)
+        return _video_bucket(
+            self.validation_resolution,
+            self.validation_aspect_ratio,
+            self.validation_number_of_frames,
+            self.validation_frame_rate,
+        )
 
     @property
     def fitting(self) -> Fitting:
         splits = self.split_input_into_scenes and type(self).model_fields["split_input_into_scenes"].default
         return Fitting(
-            auto_scale=self.auto_scale_input, normalize=self.audio_normalize, preserve_pitch=self.audio_preserve_pitch,
-            split_above_seconds=self.split_input_duration_threshold if splits else None)
+            auto_scale=self.auto_scale_input,
+            normalize=self.audio_normalize,
+            preserve_pitch=self.audio_preserve_pitch,
+            split_above_seconds=self.split_input_duration_threshold if splits else None,
+        )
 
 
 class AudioTrainRequest(VideoTrainRequest):
     """What every audio-only endpoint accepts. Video fields are accepted, too, and have no effect."""
 
     audio_duration_seconds: float = Field(
-        5.0, ge=0.5, le=60, title="Clip length", description="Seconds, 0.5 to 60; shorter clips are skipped.")
+        5.0, ge=0.5, le=60, title="Clip length", description="Seconds, 0.5 to 60; shorter clips are skipped."
+    )
 
     @property
     def bucket(self) -> Bucket:

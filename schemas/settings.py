@@ -13,7 +13,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LTX_FLOWS_", extra="ignore", frozen=True)
 
     home: Path = Field(Path("~/.ltx-flows"), description="Everything that ltx-flows keeps, unless told otherwise.")
-    base_model: str = Field("tiny", description="A diffusers-format LTX-2.3 folder or Hub id; `tiny` has random weights.")
+    base_model: str = Field(
+        "tiny", description="A diffusers-format LTX-2.3 folder or Hub id; `tiny` has random weights."
+    )
     store: str = Field("", description="fsspec URL of the content-addressed store; default HOME/store.")
     outputs: str = Field("", description="fsspec URL that finished files go to; default HOME/outputs.")
     database_url: str = Field("", description="SQLAlchemy URL of the ledger; default SQLite under HOME.")

@@ -13,3 +13,25 @@ def home(tmp_path, monkeypatch):
     settings.cache_clear()
     yield tmp_path / "home"
     settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory):
+    """Prefect with its database in memory: flows of a test session need no server started by hand."""
+    from prefect import settings as names
+    from prefect.settings import temporary_settings
+
+    database = "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
+    with temporary_settings(
+        {
+            names.PREFECT_HOME: tmp_path_factory.mktemp("prefect"),
+            names.PREFECT_API_URL: None,
+            names.PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
+            names.PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 90,
+            names.PREFECT_API_DATABASE_CONNECTION_URL: database,
+            names.PREFECT_RESULTS_LOCAL_STORAGE_PATH: tmp_path_factory.mktemp("results"),
+            names.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            names.PREFECT_LOGGING_TO_API_ENABLED: False,
+        }
+    ):
+        yield

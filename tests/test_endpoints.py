@@ -148,7 +148,7 @@ def test_a_prefix_is_not_snapped_but_refused(frames):
 
 
 def test_a_prefix_is_compared_with_the_snapped_clip_and_both_numbers_are_named():
-    with pytest.raises(RequestRejected, match="89 frames leave nothing .* number_of_frames is 96, snapped down to 89"):
+    with pytest.raises(RequestRejected, match=r"89 frames leave nothing .* number_of_frames is 96, snapped down to 89"):
         read("extend-prefix", number_of_frames=96, conditioning_frames=89)
     assert read("extend-prefix", number_of_frames=97, conditioning_frames=89)
 

@@ -23,10 +23,12 @@ class AudioToAudio(AudioTrainRequest):
     """Train an in-context LoRA that turns a reference sound into a target sound. Video fields have no effect."""
 
     validation: list[ReferenceSound] = Field(
-        [], max_length=2, title="Previews", description="Up to two sounds to transform, to listen to during training.")
+        [], max_length=2, title="Previews", description="Up to two sounds to transform, to listen to during training."
+    )
 
 
 def plan(request: AudioToAudio, bucket: Bucket) -> Plan:
+    """What is learned from what."""
     return Plan(audio=generate(Reference()))
 
 

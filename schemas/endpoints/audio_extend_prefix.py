@@ -23,10 +23,15 @@ class AudioExtendPrefix(AudioTrainRequest):
     """Train a LoRA that continues a sound forward in time from its opening. Video fields have no effect."""
 
     conditioning_seconds: float = Field(
-        1.0, ge=0.1, le=30, title="Prefix length", description="Opening seconds given clean, 0.1 to 30; less than the "
-        "clip length.")
+        1.0,
+        ge=0.1,
+        le=30,
+        title="Prefix length",
+        description="Opening seconds given clean, 0.1 to 30; less than the clip length.",
+    )
     validation: list[AudioOpening] = Field(
-        [], max_length=2, title="Previews", description="Up to two sounds to continue, to listen to during training.")
+        [], max_length=2, title="Previews", description="Up to two sounds to continue, to listen to during training."
+    )
 
     @field_validator("conditioning_seconds")
     @classmethod
@@ -51,12 +56,17 @@ def _shorter_than(prefix: float, span: float, what: str) -> None:
             "less_than",
             f"{prefix:g} s leave nothing to generate: {what} is {span:.4g} s ({opening_steps(prefix)} of "
             f"{audio_steps(span)} latent steps given); lower conditioning_seconds or raise audio_duration_seconds",
-            field="conditioning_seconds", value=prefix, lt=span)
+            field="conditioning_seconds",
+            value=prefix,
+            lt=span,
+        )
 
 
 def plan(request: AudioExtendPrefix, bucket: Bucket) -> Plan:
+    """What is learned from what."""
     return Plan(audio=generate(Prefix(steps=opening_steps(request.conditioning_seconds))))
 
 
 AUDIO_EXTEND_PREFIX = Endpoint(
-    "/audio-extend-prefix", AudioExtendPrefix, PLAIN_AUDIO, plan, usd_per_step=Decimal("0.0022"))
+    "/audio-extend-prefix", AudioExtendPrefix, PLAIN_AUDIO, plan, usd_per_step=Decimal("0.0022")
+)

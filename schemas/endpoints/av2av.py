@@ -17,7 +17,8 @@ class ReferenceClip(ValidationSample):
 
     reference_video_url: Url = Field(title="Reference video", description="The clip to transform.")
     reference_audio_url: Url | None = Field(
-        None, title="Reference audio", description="Its sound; left empty, the reference video's own track.")
+        None, title="Reference audio", description="Its sound; left empty, the reference video's own track."
+    )
 
     def media(self) -> dict[tuple[Role, Modality], str]:
         sound = "reference_audio_url" if self.reference_audio_url else "reference_video_url"
@@ -28,13 +29,24 @@ class VideoToVideo(VideoTrainRequest):
     """Train an in-context LoRA that turns a reference clip, picture and sound, into a target clip."""
 
     reference_downscale_factor: int = Field(
-        1, ge=1, le=8, title="Reference downscale", description="Makes the reference picture so many times smaller, "
-        "1 to 8; width and height of clips and previews divided by it must be multiples of 32.")
+        1,
+        ge=1,
+        le=8,
+        title="Reference downscale",
+        description="Makes the reference picture so many times smaller, "
+        "1 to 8; width and height of clips and previews divided by it must be multiples of 32.",
+    )
     reference_temporal_scale_factor: int = Field(
-        1, ge=1, le=8, title="Reference slow-down", description="Keeps every so many-th frame of the reference, 1 to "
-        "8; the frames of clips and previews must then still be 8k+1.")
+        1,
+        ge=1,
+        le=8,
+        title="Reference slow-down",
+        description="Keeps every so many-th frame of the reference, 1 to "
+        "8; the frames of clips and previews must then still be 8k+1.",
+    )
     validation: list[ReferenceClip] = Field(
-        [], max_length=2, title="Previews", description="Up to two clips to transform, to look at during training.")
+        [], max_length=2, title="Previews", description="Up to two clips to transform, to look at during training."
+    )
 
     @field_validator("reference_downscale_factor")
     @classmethod
@@ -48,7 +60,10 @@ class VideoToVideo(VideoTrainRequest):
             raise refuse(
                 "multiple_of",
                 f"{shown} divided by {factor} must have sides that are multiples of {LATENT_CELL}; "
-                f"factors that fit: {', '.join(map(str, fitting))}", multiple_of=LATENT_CELL, fitting=fitting)
+                f"factors that fit: {', '.join(map(str, fitting))}",
+                multiple_of=LATENT_CELL,
+                fitting=fitting,
+            )
         return factor
 
     @field_validator("reference_temporal_scale_factor")
@@ -63,13 +78,18 @@ class VideoToVideo(VideoTrainRequest):
             raise refuse(
                 "multiple_of",
                 f"{shown}: keeping 1 of {factor} frames must leave 8k+1; frame counts that work with factor {factor}: "
-                f"{', '.join(map(str, fitting))}", multiple_of=FRAMES_PER_STEP, fitting=fitting)
+                f"{', '.join(map(str, fitting))}",
+                multiple_of=FRAMES_PER_STEP,
+                fitting=fitting,
+            )
         return factor
 
 
 def plan(request: VideoToVideo, bucket: Bucket) -> Plan:
-    scaled = Reference(downscale=request.reference_downscale_factor,
-                       temporal_scale=request.reference_temporal_scale_factor)
+    """What is learned from what."""
+    scaled = Reference(
+        downscale=request.reference_downscale_factor, temporal_scale=request.reference_temporal_scale_factor
+    )
     return Plan(video=generate(scaled), audio=generate(Reference()))
 
 

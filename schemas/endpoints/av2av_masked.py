@@ -25,12 +25,13 @@ class MaskedVideoToVideo(VideoTrainRequest):
     """Train a LoRA that regenerates the white region of a video, and its sound, after a reference clip."""
 
     validation: list[MaskedClip] = Field(
-        [], max_length=2, title="Previews", description="Up to two clips to edit, to look at during training.")
+        [], max_length=2, title="Previews", description="Up to two clips to edit, to look at during training."
+    )
 
 
 def plan(request: MaskedVideoToVideo, bucket: Bucket) -> Plan:
+    """What is learned from what."""
     return Plan(video=generate(Mask(), Reference()), audio=generate(Reference()))
 
 
-AV2AV_MASKED = Endpoint(
-    "/av2av-masked", MaskedVideoToVideo, MASKED_PAIRS, plan, usd_per_step=Decimal("0.0068"))
+AV2AV_MASKED = Endpoint("/av2av-masked", MaskedVideoToVideo, MASKED_PAIRS, plan, usd_per_step=Decimal("0.0068"))

@@ -14,12 +14,15 @@ from schemas.request import Url, ValidationSample, VideoTrainRequest, opening_st
 def _whole_steps(frames: int) -> int:
     if frames % FRAMES_PER_STEP != 1:
         below = snap_frames(frames)
-        raise refuse("multiple_of", f"must be 8k+1, such as {below} or {below + FRAMES_PER_STEP}", multiple_of=8, offset=1)
+        raise refuse(
+            "multiple_of", f"must be 8k+1, such as {below} or {below + FRAMES_PER_STEP}", multiple_of=8, offset=1
+        )
     return frames
 
 
 PrefixFrames = Annotated[
-    int, Field(ge=9, le=121, json_schema_extra={"enum": list(range(9, 122, 8))}), AfterValidator(_whole_steps)]
+    int, Field(ge=9, le=121, json_schema_extra={"enum": list(range(9, 122, 8))}), AfterValidator(_whole_steps)
+]
 
 
 class Opening(ValidationSample):
@@ -35,13 +38,17 @@ class ExtendPrefix(VideoTrainRequest):
     """Train a LoRA that continues a video forward in time from its opening frames."""
 
     split_input_into_scenes: bool = Field(
-        True, title="Split into scenes", description="Split clips above the threshold into scenes before training.")
+        True, title="Split into scenes", description="Split clips above the threshold into scenes before training."
+    )
     conditioning_frames: PrefixFrames = Field(
-        9, title="Prefix frames", description="Opening frames given clean: 9, 17, 25 ... 121, fewer than the clip has.")
+        9, title="Prefix frames", description="Opening frames given clean: 9, 17, 25 ... 121, fewer than the clip has."
+    )
     with_audio: bool = Field(
-        False, title="With audio", description="Continue the sound, too; every clip must then carry an audio track.")
+        False, title="With audio", description="Continue the sound, too; every clip must then carry an audio track."
+    )
     validation: list[Opening] = Field(
-        [], max_length=2, title="Previews", description="Up to two clips to continue, to look at during training.")
+        [], max_length=2, title="Previews", description="Up to two clips to continue, to look at during training."
+    )
 
     @field_validator("conditioning_frames")
     @classmethod
@@ -54,8 +61,11 @@ class ExtendPrefix(VideoTrainRequest):
     @classmethod
     def _leaves_a_preview(cls, validation: list[Opening], info: ValidationInfo) -> list[Opening]:
         if validation and {"conditioning_frames", "validation_number_of_frames"} <= info.data.keys():
-            _shorter_than(info.data["conditioning_frames"], "validation_number_of_frames",
-                          info.data["validation_number_of_frames"])
+            _shorter_than(
+                info.data["conditioning_frames"],
+                "validation_number_of_frames",
+                info.data["validation_number_of_frames"],
+            )
         return validation
 
 
@@ -67,10 +77,14 @@ def _shorter_than(prefix: int, clip_field: str, clip_frames: int) -> None:
             "less_than",
             f"{prefix} frames leave nothing to generate: {clip_field} is {shown}; "
             f"lower conditioning_frames below {snapped} or raise {clip_field}",
-            field="conditioning_frames", value=prefix, lt=snapped)
+            field="conditioning_frames",
+            value=prefix,
+            lt=snapped,
+        )
 
 
 def plan(request: ExtendPrefix, bucket: Bucket) -> Plan:
+    """What is learned from what."""
     assert bucket.picture is not None
     opening_seconds = request.conditioning_frames / bucket.picture.fps  # previews may run at another frame rate
     sound = generate(Prefix(steps=opening_steps(opening_seconds))) if request.with_audio else None

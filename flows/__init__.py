@@ -1,0 +1,1 @@
+"""Order only: the sentence (pipeline.py), one flow per endpoint (endpoints.py), the command line and the server."""

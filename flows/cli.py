@@ -1,0 +1,187 @@
+"""The command line: run, plan, demo, bills, doctor. One JSON document on stdout, everything else on stderr."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from schemas.endpoint import Endpoint
+from schemas.endpoints import ENDPOINTS
+from schemas.errors import Detail, InputRejected, LtxFlowsError, RequestRejected
+from schemas.request import TrainRequest
+from schemas.result import TrainingResult
+from schemas.settings import settings
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+DONE, FAILED, REJECTED = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit status is 0, 1 (one line on stderr) or 2 (a 422 body on stdout)."""
+    options = _parser().parse_args(arguments)
+    with _stdout_for_json() as out:
+        try:
+            options.command(options, out)
+        except InputRejected as error:
+            _print({"detail": [detail.model_dump(mode="json") for detail in error.details()]}, out)
+            return REJECTED
+        except (LtxFlowsError, OSError) as error:
+            print(f"ltx-flows: {error}", file=sys.stderr)
+            return FAILED
+    return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ltx-flows", description="LoRA training for LTX-2.3 on your own GPU.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the flow here and now")
+    run.add_argument("endpoint", choices=ENDPOINTS, metavar="ENDPOINT")
+    run.add_argument("request", type=Path, metavar="REQUEST.json")
+    run.add_argument("--output", type=Path, metavar="DIR", help="put the finished files here instead of OUTPUTS")
+    run.set_defaults(command=_run)
+
+    plan = commands.add_parser("plan", help="everything up to fitting: no encoder, no GPU, no training")
+    plan.add_argument("endpoint", choices=ENDPOINTS, metavar="ENDPOINT")
+    plan.add_argument("request", type=Path, metavar="REQUEST.json")
+    plan.set_defaults(command=_plan)
+
+    demo = commands.add_parser("demo", help="train the tiny base model on clips made on the spot")
+    demo.add_argument("endpoint", choices=ENDPOINTS, nargs="?", default="extend-prefix", metavar="ENDPOINT")
+    demo.set_defaults(command=_demo)
+
+    bills = commands.add_parser("bills", help="the ledger")
+    bills.add_argument("--json", action="store_true", help="as JSON")
+    bills.set_defaults(command=_bills)
+
+    doctor = commands.add_parser("doctor", help="what is ready on this machine and what is missing")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _run(options: argparse.Namespace, out: TextIO) -> None:
+    endpoint, request = _read(options)
+    if options.output:
+        os.environ["LTX_FLOWS_OUTPUTS"] = str(options.output.absolute())
+    _print(_run_flow(endpoint, request), out)
+
+
+def _plan(options: argparse.Namespace, out: TextIO) -> None:
+    from flows.plan import plan_run  # noqa: PLC0415  # each command imports what it needs: `plan` must answer at once
+
+    _print(plan_run(*_read(options)).model_dump(mode="json"), out)
+
+
+def _demo(options: argparse.Namespace, out: TextIO) -> None:
+    from flows.demo import make_demo, summary  # noqa: PLC0415
+
+    _allow_files()
+    os.environ["LTX_FLOWS_BASE_MODEL"] = "tiny"
+    settings.cache_clear()
+    endpoint = ENDPOINTS[options.endpoint]
+    request = endpoint.read(make_demo(endpoint))
+    out.write(summary(_run_flow(endpoint, request)))
+
+
+def _bills(options: argparse.Namespace, out: TextIO) -> None:
+    from tasks.ledger import bills, table  # noqa: PLC0415
+
+    rows = bills()
+    if options.json:
+        _print([row.model_dump(mode="json") for row in rows], out)
+    else:
+        out.write(table(rows))
+
+
+def _doctor(options: argparse.Namespace, out: TextIO) -> None:
+    from flows.doctor import examine  # noqa: PLC0415
+
+    findings = examine()
+    out.write("".join(f"{'ok     ' if f.ready else 'MISSING'}  {f.what}: {f.state}\n" for f in findings))
+    if missing := [finding.what for finding in findings if not finding.ready]:
+        raise LtxFlowsError(f"not ready: {', '.join(missing)}")
+
+
+def _run_flow(endpoint: Endpoint[Any], request: TrainRequest) -> dict[str, Any]:
+    """Run the endpoint's flow in this process, on this HOME's Prefect server."""
+    from flows.server import prefect_server  # noqa: PLC0415
+
+    os.environ.setdefault("LTX_FLOWS_PROGRESS_BARS", "1")
+    settings.cache_clear()
+    with prefect_server():
+        from flows.endpoints import FLOWS  # noqa: PLC0415  # Prefect reads its environment when it is imported
+
+        run: Callable[..., State[TrainingResult]] = FLOWS[endpoint.name]
+        outcome = run(request, return_state=True).result(raise_on_failure=False)
+    if isinstance(outcome, LtxFlowsError):
+        raise outcome
+    if isinstance(outcome, BaseException):
+        raise LtxFlowsError(f"the run failed: {type(outcome).__name__}: {outcome}; its log above says where")
+    return dict(outcome.model_dump(mode="json"))
+
+
+def _read(options: argparse.Namespace) -> tuple[Endpoint[Any], TrainRequest]:
+    """The request of a file, with plain paths made absolute. Nothing has been started yet."""
+    _allow_files()
+    endpoint = ENDPOINTS[options.endpoint]
+    try:
+        body = json.loads(options.request.read_text(encoding="utf-8"))
+    except ValueError as error:
+        fault = Detail(loc=("body",), msg=f"{options.request} is not JSON: {error}", type="json_invalid")
+        raise RequestRejected([fault]) from error
+    return endpoint, endpoint.read(_with_file_urls(body, options.request.absolute().parent))
+
+
+def _allow_files() -> None:
+    """Whoever types the command may read the files that the command may read."""
+    os.environ.setdefault("LTX_FLOWS_ALLOW_FILE_ROOT", "/")
+    settings.cache_clear()
+
+
+def _with_file_urls(value: Any, beside: Path) -> Any:  # any JSON
+    """Plain paths, from here or from beside the request, as file:// URLs."""
+    if isinstance(value, dict):
+        return {
+            key: _file_url(item, beside)
+            if key.endswith("_url") and isinstance(item, str)
+            else _with_file_urls(item, beside)
+            for key, item in value.items()
+        }
+    return [_with_file_urls(item, beside) for item in value] if isinstance(value, list) else value
+
+
+def _file_url(url: str, beside: Path) -> str:
+    if "://" in url or url.startswith("data:") or not url:
+        return url
+    here = Path(url).expanduser()
+    return (here if here.exists() else beside / here).absolute().as_uri()
+
+
+@contextmanager
+def _stdout_for_json() -> Iterator[TextIO]:
+    """The real stdout, while all that anyone else prints, C libraries included, goes to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as out:
+            yield out
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _print(document: Any, out: TextIO) -> None:  # any JSON
+    json.dump(document, out, indent=2, ensure_ascii=False)
+    out.write("\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""What config_file says of a run, besides the adapter itself: enough to use the LoRA, and to train it again."""
+
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from models.sampler import Guidance
+from schemas.endpoint import Endpoint
+from schemas.request import TrainRequest
+from tasks.train import Previewing, Training
+
+
+def training_config(
+    endpoint: Endpoint[Any], request: TrainRequest, training: Training, previewing: Previewing
+) -> dict[str, Any]:
+    """Plain values; URLs lose their query, where signatures and keys are."""
+    guidance = asdict(Guidance(stg=request.stg_scale))
+    return {
+        "training_type": endpoint.name,
+        "trigger_phrase": request.trigger_phrase,
+        "request": without_secrets(request.model_dump(mode="json")),
+        "training": training.model_dump(mode="json"),
+        "sampler": {name: value for name, value in guidance.items() if name != "stg_block"},  # the adapter knows it
+        "preview_bucket": previewing.bucket.model_dump(mode="json"),
+        "plan": previewing.plan.model_dump(mode="json"),
+    }
+
+
+def without_secrets(value: Any) -> Any:  # any JSON
+    """The same JSON with the user, query and fragment of every URL removed."""
+    if isinstance(value, dict):
+        return {
+            key: _bare(item) if key.endswith("_url") and item else without_secrets(item) for key, item in value.items()
+        }
+    return [without_secrets(item) for item in value] if isinstance(value, list) else value
+
+
+def _bare(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

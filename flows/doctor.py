@@ -1,0 +1,55 @@
+"""What is ready on this machine and what is missing, each with the line to type."""
+
+import shutil
+from dataclasses import dataclass
+
+from models import base as base_model
+from schemas.errors import LtxFlowsError
+from schemas.settings import settings
+from tasks.base import base
+from tasks.ledger import bills
+
+PACKAGES = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg", "rubberband": "rubberband-cli"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    ready: bool
+    state: str
+
+
+def examine() -> list[Finding]:
+    """Look at programs, device, base model, folders and ledger; starts nothing, trains nothing."""
+    return [*(_program(name, package) for name, package in PACKAGES.items()), _device(), _base(), *_places(), _ledger()]
+
+
+def _program(name: str, package: str) -> Finding:
+    path = shutil.which(name)
+    return Finding(name, path is not None, path or f"type: apt-get install {package}")
+
+
+def _device() -> Finding:
+    device = base_model.pick_device(settings().device)
+    return Finding("device", True, f"{device}, {base_model.pick_dtype(device)}")
+
+
+def _base() -> Finding:
+    try:
+        model = base()
+    except LtxFlowsError as error:
+        return Finding("base model", False, str(error))
+    note = ", random weights: previews are noise" if model.random_weights else ""
+    return Finding("base model", True, f"{model.id} at {model.location}{note}")
+
+
+def _places() -> list[Finding]:
+    return [
+        Finding(what, True, url) for what, url in (("store", settings().store_url), ("outputs", settings().outputs_url))
+    ]
+
+
+def _ledger() -> Finding:
+    return Finding("ledger", True, f"{len(bills())} bills")

@@ -1,0 +1,174 @@
+"""The Prefect server of one HOME: started by the first run, shared by all, gone with the last.
+
+Every run holds a shared lock on HOME/server/users. The keeper (`python -m flows.server HOME`) starts the server and
+then waits for that lock exclusively, which the kernel grants when no run is left, killed ones included. So nothing is
+counted, nothing goes stale, and no process stays behind.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_SH, flock
+from pathlib import Path
+
+import httpx
+
+from schemas.errors import ServerUnavailable
+from schemas.settings import settings
+
+START_SECONDS = 90
+STOP_SECONDS = 20
+POLL_SECONDS = 0.2
+SECONDS_UNTIL_KEEPER_WAKES = 1.0
+PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
+
+
+def prefect_environment() -> dict[str, str]:
+    """What Prefect is told in every process of ours; whatever the user has set stays."""
+    home = settings().home_folder
+    ours = {
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home / "results"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    return {name: value for name, value in ours.items() if name not in os.environ}
+
+
+@contextmanager
+def prefect_server() -> Iterator[str]:
+    """The API's URL: PREFECT_API_URL's server, or this HOME's own for as long as it is used.
+
+    Raises:
+        ServerUnavailable: it cannot be reached, or does not start.
+    """
+    os.environ.update(prefect_environment())
+    if given := os.environ.get("PREFECT_API_URL"):
+        if not _healthy(given):
+            raise ServerUnavailable(
+                f"no Prefect server answers at PREFECT_API_URL={given}; start it or unset the variable"
+            )
+        yield given
+        return
+    folder = settings().home_folder / "server"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / "door", LOCK_EX):  # one at a time looks whether there is a server, and starts it
+        users = _lock(folder / "users", LOCK_SH)  # waits while a keeper is closing down
+        url = _running(folder) or _start(folder)
+    os.environ["PREFECT_API_URL"] = url
+    try:
+        yield url
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        os.close(users)
+        _wait_if_last(folder)
+
+
+def _wait_if_last(folder: Path) -> None:
+    """Stay until the server has ended, if nobody else uses it: then nothing of ours runs when the command is done."""
+    deadline = time.monotonic() + SECONDS_UNTIL_KEEPER_WAKES
+    while time.monotonic() < deadline:
+        if not (folder / "url").exists():
+            with _locked(folder / "users", LOCK_SH):  # granted when the keeper has ended
+                return
+        time.sleep(0.05)
+
+
+def _running(folder: Path) -> str | None:
+    try:
+        url = (folder / "url").read_text()
+    except FileNotFoundError:
+        return None
+    return url if _healthy(url) else None
+
+
+def _start(folder: Path) -> str:
+    """Start a keeper, which outlives this process while others use the server, and wait until it is open."""
+    (folder / "url").unlink(missing_ok=True)
+    with (folder / "server.log").open("w") as log:
+        command = [sys.executable, "-m", "flows.server", str(folder)]
+        keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and keeper.poll() is None:
+        if url := _running(folder):
+            return url
+        time.sleep(POLL_SECONDS)
+    keeper.terminate()
+    raise ServerUnavailable(f"the Prefect server did not start; see {folder / 'server.log'}")
+
+
+def keep(folder: Path) -> None:
+    """Run the server until no run uses it any more."""
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | prefect_environment() | {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_API_URL": url}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509  # one thread
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server is stopped below
+    try:
+        while not _healthy(url):
+            if server.poll() is not None:
+                return
+            time.sleep(POLL_SECONDS)
+        (folder / "url").write_text(url)
+        with _locked(folder / "users", LOCK_EX):  # from here on newcomers wait, then start their own
+            (folder / "url").unlink(missing_ok=True)
+            _stop(server)
+            os._exit(0)  # with the lock still held: whoever waits for it finds nothing of ours left
+    finally:
+        _stop(server)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server and what it has started."""
+    for sign in (signal.SIGINT, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, sign)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(STOP_SECONDS)
+            return
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end the server if the keeper itself is killed. Linux only; elsewhere it stays."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    handle = _lock(path, kind)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(path: Path, kind: int) -> int:
+    """A kernel lock on a file; closing the handle, or the end of the process, frees it. Not inherited by children."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR)
+    flock(handle, kind)
+    return handle
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]))

@@ -1,0 +1,94 @@
+"""Sound as numbers: cut to its window, resampled, stretched, its peak settled. Always stereo, float32 [2, N]."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyrubberband
+import soundfile
+import soxr
+
+from schemas.media import FittedAudio
+from tasks.media_tool import program
+
+LOUDEST_PEAK = 10 ** (-1 / 20)  # -1 dBFS: what normalised clips peak at
+SILENCE = 1e-4  # -80 dBFS: a peak below is silence and is not made louder
+MOST_GAIN = 100.0  # +40 dB
+STRETCHING_PEAK = 0.5  # rubberband goes through 16-bit files: louder clips, much quieter drowns in rounding
+
+Waveform = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def read_plain(path: Path, end_seconds: float) -> tuple[Waveform, int] | None:
+    """The sound of a mono or stereo wav, flac, ogg or mp3 up to `end_seconds`; None where ffmpeg has to read it."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            if file.channels > 2:
+                return None  # ffmpeg knows which channel is which
+            wanted = max(1, round(max(end_seconds, 0.0) * file.samplerate) + 1)
+            wave = file.read(min(wanted, file.frames), dtype="float32", always_2d=True)
+            return as_stereo(wave.T), int(file.samplerate)
+    except soundfile.LibsndfileError:
+        return None
+
+
+def as_stereo(wave: Waveform) -> Waveform:
+    """Mono goes to both sides."""
+    return np.repeat(wave, 2, axis=0) if len(wave) == 1 else wave
+
+
+def fitted(wave: Waveform, own_rate: int, audio: FittedAudio, rate: int) -> Waveform:
+    """[2, N] at `own_rate`, from the file's zero -> [2, round(seconds * stretch * rate)], gain last."""
+    length = round(audio.seconds * rate)
+    cut = of_length(resample(window(wave, own_rate, audio.start_seconds, audio.seconds), own_rate, rate), length)
+    stretched = round(audio.seconds * audio.stretch * rate)
+    if stretched != length:
+        stretch = keep_pitch if audio.preserve_pitch else change_speed
+        cut = of_length(stretch(cut, rate, audio.stretch), stretched)
+    return np.ascontiguousarray(cut * np.float32(audio.gain))
+
+
+def window(wave: Waveform, rate: int, start_seconds: float, seconds: float) -> Waveform:
+    """The samples of a window; silence where the sound has not begun or is over."""
+    start, length = round(start_seconds * rate), round(seconds * rate)
+    silence = np.zeros((2, min(max(-start, 0), length)), np.float32)
+    begun = wave[:, max(start, 0) : max(start + length, 0)]
+    return of_length(np.concatenate([silence, begun], axis=1), length)
+
+
+def of_length(wave: Waveform, length: int) -> Waveform:
+    """Cut, or filled up with silence."""
+    return np.pad(wave[:, :length], ((0, 0), (0, max(0, length - wave.shape[1]))))
+
+
+def resample(wave: Waveform, rate: int, wanted: int) -> Waveform:
+    """[2, N] at one rate -> [2, about N * wanted / rate]."""
+    if rate == wanted or not wave.shape[1]:
+        return wave
+    return np.ascontiguousarray(soxr.resample(wave.T, rate, wanted, quality="HQ").T, dtype=np.float32)
+
+
+def change_speed(wave: Waveform, rate: int, stretch: float) -> Waveform:
+    """Slower and lower, like a tape; the ratio is rounded to a thousandth of a sample per second."""
+    return resample(wave, 1_000_000, round(1_000_000 * stretch))
+
+
+def keep_pitch(wave: Waveform, rate: int, stretch: float) -> Waveform:
+    """Slower at the same pitch.
+
+    Raises:
+        MissingTool: rubberband is not installed.
+    """
+    peak = float(np.abs(wave).max(initial=0.0))
+    if peak < SILENCE:
+        return np.zeros((2, round(wave.shape[1] * stretch)), np.float32)
+    program("rubberband")
+    scale = STRETCHING_PEAK / peak
+    slower = pyrubberband.time_stretch(wave.T * scale, rate, 1 / stretch, rbargs={"--fine": ""})
+    return np.asarray(slower.T / scale, np.float32)
+
+
+def peak_gain(wave: Waveform) -> float:
+    """What brings the peak to -1 dBFS; 1.0 for silence, +40 dB at most."""
+    peak = float(np.abs(wave).max(initial=0.0))
+    return 1.0 if peak < SILENCE else min(LOUDEST_PEAK / peak, MOST_GAIN)

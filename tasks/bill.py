@@ -1,0 +1,16 @@
+"""A finished run -> one row in the ledger. Runs that fail never get here and so cost nothing."""
+
+from prefect import get_run_logger
+
+from schemas.result import Billing, TrainingResult
+from tasks.ledger import record
+from tasks.step import step
+from tasks.upload import Delivery
+
+
+@step("bill", version=1, retry_delay_seconds=[1, 5, 15, 60, 120])
+def bill(delivery: Delivery, run_id: str, label: str, billing: Billing) -> TrainingResult:
+    """Write the run's row once, however often this is tried, and hand over the result with its bill."""
+    record(run_id, label, billing)
+    get_run_logger().info("billed %d units, %s USD", billing.billable_units, billing.usd)
+    return TrainingResult(**dict(delivery), billing=billing)

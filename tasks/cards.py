@@ -1,0 +1,71 @@
+"""What a run's page shows: dataset report, loss curve and previews as Prefect artifacts."""
+
+import base64
+from collections.abc import Sequence
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from schemas.result import DatasetReport
+from tasks.ffmpeg import still
+from tasks.store import Artifact, store
+
+CURVE_POINTS = 200
+WIDTH, HEIGHT, MARGIN = 640, 240, 28
+
+
+def dataset_card(report: DatasetReport) -> None:
+    """One row per sample: kept, skipped, and why."""
+    kept = [
+        {"sample": sample.name, "fate": "kept", "reason": "", "caption": sample.caption} for sample in report.samples
+    ]
+    skipped = [{"sample": s.name, "fate": "skipped", "reason": s.reason, "caption": ""} for s in report.skipped]
+    warnings = [{"sample": "", "fate": "warning", "reason": text, "caption": ""} for text in report.warnings]
+    create_table_artifact([*kept, *skipped, *warnings], key="dataset-report", description=f"{report.kept} samples kept")
+
+
+def loss_card(losses: dict[str, list[float]]) -> None:
+    """Each modality's loss over the steps, smoothed, as a picture that the UI can render."""
+    image = base64.b64encode(_curve(losses).encode()).decode()
+    last = ", ".join(f"{name} {values[-1]:.4f}" for name, values in losses.items() if values)
+    create_markdown_artifact(
+        f"![loss over steps](data:image/svg+xml;base64,{image})\n\nLast step: {last}", key="loss-curve"
+    )
+
+
+def preview_card(reel: Artifact, suffix: str) -> None:
+    """The reel's last frame and where the reel is; sound alone has no picture."""
+    where = f"`{store().url}/{reel.address}`"
+    picture = ""
+    if suffix == ".mp4":
+        with store().local(reel) as path:
+            picture = f"![last preview](data:image/png;base64,{base64.b64encode(still(path)).decode()})\n\n"
+    create_markdown_artifact(f"{picture}The whole reel: {where}", key="previews")
+
+
+def _curve(losses: dict[str, list[float]]) -> str:
+    smoothed = {name: _smooth(values) for name, values in losses.items() if values}
+    top = max((max(values) for values in smoothed.values()), default=1.0) or 1.0
+    lines = [
+        _line(values, top, colour)
+        for values, colour in zip(smoothed.values(), ("#2b6cb0", "#c05621", "#2f855a"), strict=False)
+    ]
+    names = " / ".join(smoothed)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}">'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(lines)}'
+        f'<text x="{MARGIN}" y="16" font-size="12">{names} (0 to {top:.3f})</text></svg>'
+    )
+
+
+def _line(values: Sequence[float], top: float, colour: str) -> str:
+    across = (WIDTH - 2 * MARGIN) / max(len(values) - 1, 1)
+    up = (HEIGHT - 2 * MARGIN) / top
+    points = " ".join(f"{MARGIN + i * across:.1f},{HEIGHT - MARGIN - v * up:.1f}" for i, v in enumerate(values))
+    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+
+
+def _smooth(values: list[float]) -> list[float]:
+    """Means of equal stretches, so that a long training gives a picture of the same size."""
+    stretch = max(1, len(values) // CURVE_POINTS)
+    chunks = [values[i : i + stretch] for i in range(0, len(values), stretch)]
+    return [sum(chunk) / len(chunk) for chunk in chunks]

@@ -1,0 +1,146 @@
+"""What is missing is encoded, one encoder in memory at a time, while the next clip is already being decoded."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models import base as base_model
+from models.conditions import regenerated_cells
+from models.encoders import AudioEncoder, TextEncoder, VideoEncoder
+from schemas.media import FittedAudio, FittedVideo, Role
+from schemas.settings import settings
+from tasks.base import Weights, base
+from tasks.ffmpeg import decode_audio, decode_video
+from tasks.store import Artifact, key_of, store, temporary_folder
+
+VERSION = 1  # of what this file makes of its input: raise it when a latent changes
+
+Content = FittedVideo | FittedAudio | str
+Kind = Literal["video", "audio", "mask", "text"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One artifact that a run needs, whether or not it exists yet."""
+
+    kind: Kind
+    content: Content
+    address: str
+
+
+def wanted_latent(role: Role, content: FittedVideo | FittedAudio, weights: Weights) -> Wanted:
+    """The latent of a clip, or for a mask the cells that it opens: those need no encoder."""
+    if role == "mask":
+        return _wanted("mask", content, {})
+    if isinstance(content, FittedVideo):
+        return _wanted("video", content, {"vae": weights["vae"]})
+    return _wanted("audio", content, {"audio_vae": weights["audio_vae"]})
+
+
+def wanted_text(prompt: str, weights: Weights) -> Wanted:
+    """The text features of a prompt."""
+    return _wanted("text", prompt, {part: weights[part] for part in ("text_encoder", "tokenizer", "connectors")})
+
+
+def found(wanted: Wanted) -> Artifact:
+    """The artifact of something that has been encoded."""
+    artifact = store().find(wanted.address)
+    assert artifact is not None, wanted.address
+    return artifact
+
+
+def encode_missing(missing: Iterable[Wanted], progress: Callable[[int, int], None]) -> None:
+    """Encode and publish, kind by kind, so that only one encoder is in memory."""
+    rest = list(missing)
+    done = 0
+    for kind, encode_all in _ENCODERS.items():
+        for want, tensors in encode_all([want for want in rest if want.kind == kind]):
+            _publish(want, tensors)
+            done += 1
+            progress(done, len(rest))
+        _release()
+
+
+def _videos(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
+    if wanted:
+        device = base_model.pick_device(settings().device)
+        vae = base_model.load_video_vae(base().location, device, base_model.pick_dtype(device))
+        encoder = VideoEncoder(vae)
+        for want, frames in _ahead(wanted, _frames):
+            yield want, {"latent": encoder.encode(frames)}
+
+
+def _audios(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
+    if wanted:
+        device = base_model.pick_device(settings().device)
+        encoder = AudioEncoder(base_model.load_audio_vae(base().location, device))
+        for want, wave in _ahead(wanted, lambda w: _waveform(w, encoder.sample_rate)):
+            yield want, {"latent": encoder.encode(wave)}
+
+
+def _masks(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
+    for want, frames in _ahead(wanted, _frames):
+        luma = frames.float().mean(dim=-1) / 255.0  # decoded as grey: all channels are equal
+        yield want, {"latent": regenerated_cells(luma)}
+
+
+def _texts(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
+    if wanted:
+        device = base_model.pick_device(settings().device)
+        encoder = TextEncoder(*base_model.load_text(base().location, device, base_model.pick_dtype(device)))
+        for want in wanted:
+            assert isinstance(want.content, str)
+            yield want, {str(modality): features for modality, features in encoder.encode(want.content).items()}
+
+
+_ENCODERS: dict[Kind, Callable[[list[Wanted]], Iterator[tuple[Wanted, dict[str, Tensor]]]]] = {
+    "mask": _masks,
+    "video": _videos,
+    "audio": _audios,
+    "text": _texts,
+}
+
+
+def _ahead(wanted: list[Wanted], decode: Callable[[Wanted], Tensor]) -> Iterator[tuple[Wanted, Tensor]]:
+    """Each with its decoded content; the next one is decoded while this one is encoded."""
+    with ThreadPoolExecutor(1, "decode") as pool:
+        coming = [pool.submit(decode, want) for want in wanted[:1]]
+        for index, want in enumerate(wanted):
+            current = coming.pop()
+            coming.extend(pool.submit(decode, following) for following in wanted[index + 1 : index + 2])
+            yield want, current.result()
+
+
+def _frames(want: Wanted) -> Tensor:
+    assert isinstance(want.content, FittedVideo)
+    with store().media(want.content.source) as path:
+        return torch.from_numpy(decode_video(path, want.content))
+
+
+def _waveform(want: Wanted, rate: int) -> Tensor:
+    assert isinstance(want.content, FittedAudio)
+    with store().media(want.content.source) as path:
+        return torch.from_numpy(decode_audio(path, want.content, rate))
+
+
+def _wanted(kind: Kind, content: Content, weights: Weights) -> Wanted:
+    precision = str(base_model.pick_dtype(base_model.pick_device(settings().device)))
+    key = key_of(kind, VERSION, content, weights, precision if kind in ("video", "text") else "exact")
+    return Wanted(kind=kind, content=content, address=f"latents/{kind}/{key}.safetensors")
+
+
+def _publish(want: Wanted, tensors: dict[str, Tensor]) -> None:
+    with temporary_folder() as folder:
+        path = folder / "latent.safetensors"
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        store().publish(path, want.address)
+
+
+def _release() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,13 @@
+"""Extract: the archive's files into the store."""
+
+from schemas.media import MediaFile
+from tasks.extracting import Extracted, extract_archive
+from tasks.step import step
+
+__all__ = ["Extracted", "extract", "extract_archive"]
+
+
+@step("extract", version=1)
+def extract(archive: MediaFile) -> Extracted:
+    """Archive -> its files, known by their content; nothing is unpacked into folders."""
+    return extract_archive(archive)

@@ -1,0 +1,170 @@
+"""Files behind URLs into the store: which URLs may be fetched, and what may come of it."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.parse import SplitResult, unquote, unquote_to_bytes, urlsplit
+
+from schemas.errors import TRAINING_DATA, DownloadInterrupted, DownloadRejected, Loc
+from schemas.media import MediaFile
+from schemas.settings import settings
+from tasks.keeping import keep
+from tasks.store import CHUNK, file_sha256, temporary_folder
+
+Shown = Callable[[int, int], None]
+PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<error")
+
+
+def fetch(url: str, where: Loc, progress: Shown | None = None) -> MediaFile:
+    """Fetch a file into the store.
+
+    Args:
+        url: http, https or s3; a path or file:// where settings allow it; data: for validation media.
+        where: the request field that holds the URL.
+        progress: called with the bytes that have come and their number in all, where that is known.
+
+    Raises:
+        DownloadRejected: it cannot be fetched or must not be.
+        DownloadInterrupted: the other side stopped in between; it may pass.
+    """
+    name = name_of(url)
+    parts = _split(url, name, where)
+    if "::" in url.split("?", 1)[0] and parts.scheme not in ("http", "https", "data"):  # there it is an IPv6 address
+        raise DownloadRejected(name, "chained URLs (::) are not allowed", where=where)
+    if parts.scheme in ("", "file"):
+        return _keep_local(parts, name, where)
+    with temporary_folder() as folder:
+        path = folder / "download"
+        with path.open("w+b") as file:
+            target = Target(file, name, where, progress or (lambda done, total: None))
+            _fetch_remote(url, parts, target)
+        return keep(path, name, target.sha256())
+
+
+class Target:
+    """Where a download is written to: counts, hashes and caps it."""
+
+    def __init__(self, file: IO[bytes], name: str, where: Loc, progress: Shown) -> None:
+        self.file, self.name, self.where, self.progress = file, name, where, progress
+        self.limit = settings().max_download_bytes
+        self.total = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what has come."""
+        self.file.seek(0)
+        self.file.truncate()
+        self.done = 0
+        self._hash = hashlib.sha256()
+
+    def expect(self, total: int) -> None:
+        """How long the file says it is."""
+        self.total = total
+        if total > self.limit:
+            raise self.refusal(f"{total} bytes, at most {self.limit} are allowed")
+
+    def write(self, chunk: bytes) -> None:
+        """The next bytes."""
+        if not self.done and chunk.lstrip()[:9].lower().startswith(PAGE_STARTS):
+            raise self.refusal("it is a web page (a login page?), not a file")
+        self.done += len(chunk)
+        if self.done > self.limit:
+            raise self.refusal(f"more than {self.limit} bytes are not allowed")
+        self.file.write(chunk)
+        self._hash.update(chunk)
+        if self.total:
+            self.progress(self.done, self.total)
+
+    def refusal(self, reason: str) -> DownloadRejected:
+        """The error for this file."""
+        return DownloadRejected(self.name, reason, where=self.where)
+
+    def interruption(self, reason: str) -> DownloadInterrupted:
+        """The error for a download that may go better next time."""
+        return DownloadInterrupted(f"{self.name}: {reason} after {self.done} bytes")
+
+    def sha256(self) -> str:
+        """Of all that came."""
+        return self._hash.hexdigest()
+
+
+def name_of(url: str) -> str:
+    """What messages and logs call a file: the last part of its path, never the query, which may be a secret."""
+    if url[:5].lower() == "data:":
+        return "data URI"
+    path = url.split("?", 1)[0].split("#", 1)[0]
+    path = path.split("://", 1)[-1] if "://" in path else path
+    return unquote(PurePosixPath(path).name).rsplit("@", 1)[-1] or "file"
+
+
+def _split(url: str, name: str, where: Loc) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise DownloadRejected(name, "it is no valid URL", where=where) from error
+
+
+def _fetch_remote(url: str, parts: SplitResult, target: Target) -> None:
+    if parts.scheme in ("http", "https"):
+        from tasks.web import fetch_web  # noqa: PLC0415 - httpx costs 0.3 s, s3fs 1 s: only where they are needed
+
+        fetch_web(url, target)
+    elif parts.scheme == "s3":
+        _fetch_s3(parts, target)
+    elif parts.scheme == "data" and target.where != TRAINING_DATA:
+        _fetch_data(url, target)
+    else:
+        raise target.refusal(f"{parts.scheme}: URLs are not supported; use http, https or s3")
+
+
+def _fetch_s3(parts: SplitResult, target: Target) -> None:
+    import s3fs  # noqa: PLC0415
+    from botocore.exceptions import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+    )
+
+    try:
+        bucket = s3fs.S3FileSystem()
+        with bucket.open(f"{parts.netloc}{parts.path}", "rb") as source:
+            target.expect(int(source.size))
+            while chunk := source.read(CHUNK):
+                target.write(chunk)
+    except FileNotFoundError as error:
+        raise target.refusal("there is no such object") from error
+    except (PermissionError, NoCredentialsError) as error:
+        raise target.refusal("access denied; check the AWS_ variables of this machine") from error
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise target.interruption(type(error).__name__) from error
+
+
+def _fetch_data(url: str, target: Target) -> None:
+    head, comma, body = url.partition(",")
+    if not comma:
+        raise target.refusal("the data URI has no content")
+    try:
+        raw = unquote_to_bytes(body)
+        target.write(base64.b64decode(raw, validate=True) if head.endswith(";base64") else raw)
+    except binascii.Error as error:
+        raise target.refusal("the data URI is not valid base64") from error
+
+
+def _keep_local(parts: SplitResult, name: str, where: Loc) -> MediaFile:
+    """A file of this machine, below the folder that settings open for it; links are followed before that is checked."""
+    root = settings().allow_file_root
+    if root is None:
+        raise DownloadRejected(
+            name, "files of this machine are not allowed here; use an http, https or s3 URL", where=where
+        )
+    path = Path(unquote(parts.path) if parts.scheme else parts.geturl()).expanduser().resolve()
+    if not path.is_relative_to(root.expanduser().resolve()) or parts.netloc not in ("", "localhost"):
+        raise DownloadRejected(name, "it lies outside the folder that LTX_FLOWS_ALLOW_FILE_ROOT opens", where=where)
+    if not path.is_file():
+        raise DownloadRejected(name, "there is no such file", where=where)
+    if path.stat().st_size > settings().max_download_bytes:
+        raise DownloadRejected(name, f"more than {settings().max_download_bytes} bytes are not allowed", where=where)
+    return keep(path, name, file_sha256(path))

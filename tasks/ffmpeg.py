@@ -1,0 +1,205 @@
+"""Pixels and sound in and out of files, one ffmpeg process each. The only module that uses ffmpeg-python."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import ffmpeg
+import numpy as np
+import soundfile
+
+from schemas.errors import UnreadableClip
+from schemas.media import FittedAudio, FittedVideo
+from tasks.audio import Waveform, as_stereo, fitted, read_plain
+from tasks.media_tool import ONLY_THE_FILE, complaint, program, versions
+from tasks.probe import probe
+
+THREADS = 2  # more are slower for clips this short (facts/media.md, section 2); x264's bytes depend on the number
+CRF = 14
+QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error")
+
+Frames = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def decode_video(path: Path, video: FittedVideo, *, name: str | None = None) -> Frames:
+    """Decode a fitted clip.
+
+    Returns:
+        uint8 [frames, height, width, 3], RGB.
+
+    Raises:
+        UnreadableClip: fewer frames decode than were promised. Headers and ffmpeg's exit code lie, the bytes do not.
+    """
+    frames = np.empty((video.frames, video.height, video.width, 3), np.uint8)
+    source = {"ss": f"{video.seek_seconds:.6f}"} if video.seek_seconds else {}
+    output = {"vf": video.filters, "frames:v": video.frames, "fps_mode": "passthrough"}
+    command = _reading(path, "V:0", source, {**output, "format": "rawvideo", "pix_fmt": "rgb24"})
+    with _running(command) as (pipe, errors):
+        whole = _fill(pipe, frames.data.cast("B")) // frames[0].nbytes
+        if whole < video.frames and not (video.hold_last and whole):
+            reason = f"{whole} of {video.frames} frames: {_said(pipe, errors)}"
+            raise UnreadableClip(name or path.name, kind="video", reason=reason)
+    frames[whole:] = frames[whole - 1]
+    return frames
+
+
+def decode_audio(path: Path, audio: FittedAudio, rate: int, *, name: str | None = None) -> Waveform:
+    """Decode a fitted sound.
+
+    Returns:
+        float32 [2, round(seconds * stretch * rate)], peak as settled by the gain.
+
+    Raises:
+        UnreadableClip: nothing of it decodes, or what decodes is no sound.
+        MissingTool: rubberband is not installed, and the sound is stretched at its pitch.
+    """
+    end = audio.start_seconds + audio.seconds
+    plain = read_plain(path, end)
+    wave, own_rate = plain if plain is not None else _read_any(path, end, name or path.name)
+    if not np.isfinite(wave).all():
+        raise UnreadableClip(name or path.name, kind="audio", reason="it has values that are no numbers")
+    return fitted(wave, own_rate, audio, rate)
+
+
+def write_video(
+    path: Path,
+    frames: Iterable[Frames],
+    fps: float,
+    size: tuple[int, int],
+    audio: Waveform | None,
+    rate: int,
+) -> None:
+    """Write an mp4 that every player shows: H.264, AAC 192k, the same bytes for the same content.
+
+    Args:
+        path: the file to write.
+        frames: uint8 [height, width, 3] each, RGB.
+        fps: frames per second.
+        size: width and height, both even.
+        audio: [2, N], or None for a silent reel.
+        rate: samples per second of the audio.
+    """
+    with tempfile.TemporaryDirectory(prefix="ltx-flows-") as folder, tempfile.TemporaryFile() as errors:
+        command = _writing(path, fps, size, _sound_file(Path(folder), audio, rate))
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors)
+        assert process.stdin is not None
+        try:
+            for frame in frames:
+                process.stdin.write(np.ascontiguousarray(frame).data)
+        except BrokenPipeError:
+            pass  # ffmpeg gave up; its exit code and its words follow
+        finally:
+            process.communicate()
+        if process.returncode:
+            raise OSError(f"ffmpeg could not write {path.name}: {complaint(errors)}")
+
+
+def still(path: Path) -> bytes:
+    """The last frame of a video as PNG."""
+    command = _reading(
+        path,
+        "V:0",
+        {"sseof": "-1"},
+        {"update": 1, "format": "image2pipe", "vcodec": "png", "vf": "reverse", "frames:v": 1},
+    )
+    done = subprocess.run(command, capture_output=True, check=False)
+    return done.stdout
+
+
+def tools() -> dict[str, str | None]:
+    """Versions of the programs that media need, for `doctor`."""
+    return versions()
+
+
+def sample_frames(path: Path, width: int, height: int) -> Iterator[Frames]:
+    """Every presented frame, small and in BGR order, one at a time: what scene detection looks at."""
+    output = {"vf": f"scale={width}:{height}:flags=fast_bilinear", "fps_mode": "passthrough"}
+    command = _reading(path, "V:0", {}, {**output, "format": "rawvideo", "pix_fmt": "bgr24"})
+    with _running(command) as (pipe, _):
+        while True:
+            frame = np.empty((height, width, 3), np.uint8)
+            if _fill(pipe, frame.data.cast("B")) < frame.nbytes:
+                return
+            yield frame
+
+
+def _reading(path: Path, stream: str, source: dict[str, Any], output: dict[str, Any]) -> list[str]:
+    """`V` picks a video track that is no cover art."""
+    clip = ffmpeg.input(f"file:{path.absolute()}", threads=THREADS, **ONLY_THE_FILE, **source)
+    command: list[str] = ffmpeg.output(clip[stream], "pipe:1", **output).compile(cmd=[program("ffmpeg"), *QUIET])
+    return command
+
+
+def _writing(path: Path, fps: float, size: tuple[int, int], sound: Path | None) -> list[str]:
+    pictures = ffmpeg.input(
+        "pipe:0", format="rawvideo", pix_fmt="rgb24", s=f"{size[0]}x{size[1]}", framerate=f"{fps:.6f}"
+    )
+    inputs = [pictures["v"]] + ([ffmpeg.input(str(sound))["a"]] if sound else [])
+    to_bt709 = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int,format=yuv420p"
+    tags = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
+    exact = {"fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact", "map_metadata": -1}
+    codecs: dict[str, Any] = {"vcodec": "libx264", "crf": CRF, "preset": "medium", "threads": THREADS}
+    if sound:
+        codecs |= {"acodec": "aac", "audio_bitrate": "192k"}
+    reel = ffmpeg.output(
+        *inputs, str(path), vf=to_bt709, movflags="+faststart", format="mp4", **codecs, **tags, **exact
+    )
+    command: list[str] = reel.compile(
+        cmd=[program("ffmpeg"), "-hide_banner", "-loglevel", "error"], overwrite_output=True
+    )
+    return command
+
+
+def _sound_file(folder: Path, audio: Waveform | None, rate: int) -> Path | None:
+    if audio is None:
+        return None
+    soundfile.write(folder / "sound.wav", audio.T, rate, subtype="FLOAT")
+    return folder / "sound.wav"
+
+
+def _read_any(path: Path, end_seconds: float, name: str) -> tuple[Waveform, int]:
+    """What soundfile cannot read, from the file's zero to `end_seconds`. A late track gets its silence back."""
+    sound = probe(path, name, "audio").audio
+    rate = sound.rate if sound and sound.rate else 48_000
+    channels = 1 if sound and sound.channels == 1 else 2  # ffmpeg would make mono 3 dB quieter on its way to stereo
+    output = {"af": "aresample=async=1:first_pts=0", "t": f"{max(end_seconds, 0.0) + 0.1:.6f}"}
+    command = _reading(path, "a:0", {}, {**output, "ar": rate, "ac": channels, "format": "f32le"})
+    with _running(command) as (pipe, errors):
+        data = pipe.read()
+        if not data:
+            raise UnreadableClip(name, kind="audio", reason=_said(pipe, errors))
+    wave = np.frombuffer(data[: len(data) // (4 * channels) * 4 * channels], np.float32)
+    return as_stereo(wave.reshape(-1, channels).T), rate
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """ffmpeg's output, and a file with what it says: a pipe would fill up and stop it."""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+        assert process.stdout is not None
+        try:
+            yield process.stdout, errors
+        finally:
+            process.stdout.close()
+            process.kill()
+            process.wait()
+
+
+def _said(pipe: IO[bytes], errors: IO[bytes]) -> str:
+    pipe.read()  # until it has ended, so that all is said
+    return complaint(errors)
+
+
+def _fill(pipe: IO[bytes], buffer: memoryview) -> int:
+    """Read until the buffer is full or the pipe ends."""
+    filled = 0
+    while filled < len(buffer):
+        count = pipe.readinto(buffer[filled:])  # type: ignore[attr-defined]
+        if not count:
+            break
+        filled += count
+    return filled

@@ -1,0 +1,139 @@
+"""What fit adds to settling: every clip is decoded once, to see that it does, and its peak is settled."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.errors import TRAINING_DATA, Loc, UnreadableClip
+from schemas.media import Bucket, Clip, FittedAudio, FittedSample, FittedVideo, Fitting, Frozen, Role, Sample
+from schemas.plan import Plan, Track
+from schemas.preview import PreviewSample
+from tasks.audio import SILENCE, peak_gain
+from tasks.ffmpeg import decode_audio, decode_video
+from tasks.given import settle_given
+from tasks.looking import each
+from tasks.remember import remembered
+from tasks.settling import Fitted, settle_samples
+from tasks.store import key_of, store
+
+VERSION = 1  # of what a check finds
+THUMBNAIL = 16  # pixels a side: decoding is what is checked, not the picture
+CHECK_RATE = 16_000  # of LTX-2's audio encoder: its peak is what counts
+BLACK, WHITE = 2, 250
+
+Shown = Callable[[int, int], None]
+
+
+class Check(Frozen):
+    """What decoding a clip showed."""
+
+    gain: float = 1.0
+    remarks: tuple[str, ...] = ()  # to be read after "the target", "the mask"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One track of one role of a sample, and what to call it in messages."""
+
+    sample: str
+    role: Role
+    content: FittedVideo | FittedAudio
+    file: str
+    where: Loc = TRAINING_DATA
+
+
+def fit_samples(
+    samples: tuple[Sample, ...],
+    bucket: Bucket,
+    tracks: tuple[Track, ...],
+    fitting: Fitting,
+    progress: Shown | None = None,
+) -> Fitted:
+    """Settle every sample and check that each kept clip decodes to exactly what was promised.
+
+    Raises:
+        Rejections, UnreadableClip, UnsupportedFile, SilentClip, NothingLeft: as settle_samples; or a clip breaks off.
+    """
+    settled = settle_samples(samples, bucket, tracks, fitting)
+    names = {file.sha256: file.name for sample in samples for file in sample.files.values()}
+    parts = [part for sample in settled.samples for part in _parts(sample, names)]
+    checks = each(lambda part: _check(part, fitting.normalize), parts, progress)
+    checked = {(part.sample, part.role, part.content): check for part, check in zip(parts, checks, strict=True)}
+    remarks = [
+        f"{part.sample}: the {part.role}{text}"
+        for part, check in zip(parts, checks, strict=True)
+        for text in check.remarks
+    ]
+    return Fitted(
+        samples=tuple(_with_gain(sample, checked) for sample in settled.samples),
+        skipped=settled.skipped,
+        warnings=(*settled.warnings, *remarks),
+    )
+
+
+def fit_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fitting) -> FittedSample:
+    """Settle a validation sample and check that its files decode.
+
+    Raises:
+        Rejections, ClipTooShort, SilentClip, UnreadableClip, UnsupportedFile: each names its request field.
+    """
+    settled = settle_given(preview, plan, bucket, fitting)
+    parts = [
+        _Part(preview.name, given.track.role, content, given.file.name, given.where)
+        for given in preview.given
+        if (content := getattr(settled.clips[given.track.role], given.track.modality))
+    ]
+    checks = each(lambda part: _check(part, fitting.normalize), parts)
+    return _with_gain(settled, {(p.sample, p.role, p.content): c for p, c in zip(parts, checks, strict=True)})
+
+
+def _parts(sample: FittedSample, names: Mapping[str, str]) -> list[_Part]:
+    return [
+        _Part(sample.name, role, content, names[content.source])
+        for role, clip in sample.clips.items()
+        for content in (clip.video, clip.audio)
+        if content
+    ]
+
+
+def _check(part: _Part, normalize: bool) -> Check:
+    """Decode a clip, once for all runs that ask for the same one."""
+    address = f"fits/{key_of('fit', VERSION, part.role == 'mask', part.content, normalize)}"
+    return remembered(address, Check, lambda: _decode(part, normalize))
+
+
+def _decode(part: _Part, normalize: bool) -> Check:
+    try:
+        with store().media(part.content.source) as path:
+            if isinstance(part.content, FittedAudio):
+                wave = decode_audio(path, part.content, CHECK_RATE, name=part.file)
+                silent = float(np.abs(wave).max(initial=0.0)) < SILENCE
+                remark = ("'s sound is silent",) if silent else ()
+                return Check(gain=peak_gain(wave) if normalize else 1.0, remarks=remark)
+            small = f"{part.content.filters},scale={THUMBNAIL}:{THUMBNAIL}:flags=area"
+            size = {"filters": small, "width": THUMBNAIL, "height": THUMBNAIL}
+            frames = decode_video(path, part.content.model_copy(update=size), name=part.file)
+    except UnreadableClip as error:
+        raise UnreadableClip(part.file, kind=error.kind, reason=error.reason, where=part.where) from error
+    return Check(remarks=_mask_remarks(frames) if part.role == "mask" else ())
+
+
+def _mask_remarks(frames: np.ndarray) -> tuple[str, ...]:
+    if frames.max() < BLACK:
+        return (" is all black: nothing of the clip would be regenerated",)
+    if frames.min() > WHITE:
+        return (" is all white: all of the clip would be regenerated",)
+    return ()
+
+
+def _with_gain(
+    sample: FittedSample, checks: Mapping[tuple[str, Role, FittedVideo | FittedAudio], Check]
+) -> FittedSample:
+    def louder(role: Role, clip: Clip) -> Clip:
+        if clip.audio is None:
+            return clip
+        gain = checks[sample.name, role, clip.audio].gain
+        return clip.model_copy(update={"audio": clip.audio.model_copy(update={"gain": gain})})
+
+    return sample.model_copy(update={"clips": {role: louder(role, clip) for role, clip in sample.clips.items()}})

@@ -1,0 +1,100 @@
+"""What the training process is told, and what it says: a JSON file in, one JSON object a line out."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from schemas.media import Bucket, Frozen, Modality, Role
+from schemas.plan import Plan
+
+FIRST_PREVIEW_INTERVAL = 100
+MOST_PREVIEWS_BETWEEN = 10
+
+
+class LatentPath(Frozen):
+    """A latent on this machine's disk."""
+
+    role: Role
+    modality: Modality
+    path: Path
+
+
+class JobSample(Frozen):
+    """One training or preview sample, ready to be read."""
+
+    name: str
+    plan: Plan
+    fps: float
+    audio_steps: int
+    latents: tuple[LatentPath, ...]
+    context: Path
+
+
+class PreviewJob(Frozen):
+    """Previews to generate between optimisation steps."""
+
+    samples: tuple[JobSample, ...]
+    negative: Path
+    bucket: Bucket
+    stg_scale: float
+
+
+class Job(Frozen):
+    """One training."""
+
+    base: str
+    device: str
+    rank: int
+    steps: int
+    learning_rate: float
+    seed: int
+    samples: tuple[JobSample, ...]
+    previews: PreviewJob | None
+    folder: Path  # of checkpoints and results; a job that is given the same folder again goes on where it was
+
+
+class Started(Frozen):
+    """The model is loaded; steps follow."""
+
+    event: Literal["started"] = "started"
+    step: int
+    device: str
+    trained_parameters: int
+
+
+class Stepped(Frozen):
+    """One optimisation step was made."""
+
+    event: Literal["step"] = "step"
+    step: int
+    loss: float
+    losses: dict[Modality, float]
+
+
+class Previewed(Frozen):
+    """A preview's latents were written."""
+
+    event: Literal["preview"] = "preview"
+    step: int
+    sample: int
+    path: Path
+
+
+class Finished(Frozen):
+    """The adapter was written."""
+
+    event: Literal["finished"] = "finished"
+    adapter: Path
+    losses: Path
+    previews: tuple[Previewed, ...]
+
+
+Event = Annotated[Started | Stepped | Previewed | Finished, Field(discriminator="event")]
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def preview_steps(steps: int) -> tuple[int, ...]:
+    """Before the first step, at most ten times in between, and at the end."""
+    interval = max(FIRST_PREVIEW_INTERVAL, -(-steps // MOST_PREVIEWS_BETWEEN))
+    return (0, *range(interval, steps, interval), steps)

@@ -1,0 +1,53 @@
+"""Runs ffmpeg's programs on files that strangers made: which are there, and what they may open."""
+
+import shutil
+import subprocess
+from typing import IO
+
+from schemas.errors import MissingTool
+
+# What ffmpeg may take a file for. A playlist (hls, concat, dash) would make it open other files and addresses.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,h264,hevc,asf,mp3,wav,w64,aiff,flac,ogg,aac,"
+    "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,image2"
+)
+ONLY_THE_FILE = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
+
+PACKAGES = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg", "rubberband": "rubberband-cli"}
+
+
+def program(name: str) -> str:
+    """Where a program is.
+
+    Raises:
+        MissingTool: it is not installed.
+    """
+    if found := shutil.which(name):
+        return found
+    raise MissingTool(name, PACKAGES[name])
+
+
+def versions() -> dict[str, str | None]:
+    """What `doctor` shows: each program's version, or None where it is missing."""
+    return {name: _version(name) if shutil.which(name) else None for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+    option = "--version" if name == "rubberband" else "-version"
+    done = subprocess.run([name, option], capture_output=True, text=True, check=False)
+    first = (done.stdout or done.stderr).strip().splitlines()[0]  # rubberband answers on stderr
+    return first.removeprefix(f"{name} version ").split(" ")[0]
+
+
+def complaint(errors: IO[bytes]) -> str:
+    """The last thing that ffmpeg said, without the address of its object."""
+    errors.seek(0)
+    lines = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+    return without_paths(lines[-1]) if lines else "it ends early"
+
+
+def without_paths(line: str) -> str:
+    """A line of ffmpeg's as a user may read it: without paths, which are of our store."""
+    if "not on whitelist" in line:
+        return f"it is a file of the kind {line[1:].split(' ', maxsplit=1)[0]}"
+    return line.split("] ", 1)[-1].rsplit(": ", 1)[-1].strip()

@@ -1,0 +1,89 @@
+"""What makes a plain function a step of the pipeline: its cache key, its retries, its progress in the UI."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.logging.loggers import task_run_logger
+from prefect.tasks import Task
+from tqdm import tqdm
+
+from schemas.errors import MayPass
+from schemas.settings import settings
+from tasks.store import key_of
+
+SECONDS_BETWEEN_UPDATES = 1.0  # a progress artifact is a row on the server
+BAR_SECONDS = 0.5
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step_key(step: str, version: int) -> Callable[[TaskRunContext, dict[str, Any]], str]:
+    """Cache key `<step>/v<version>/<sha256 of the arguments>`: raise the version when the step's result changes."""
+
+    def key(context: TaskRunContext, arguments: dict[str, Any]) -> str:
+        return f"{step}/v{version}/{key_of(arguments)}"
+
+    return key
+
+
+def step(
+    name: str, version: int, retry_delay_seconds: list[float] | None = None
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function a cached step: its arguments are its key, its result a small JSON manifest.
+
+    Raise `version` when the step makes something else of the same arguments.
+    """
+    delays = retry_delay_seconds or [5, 30]
+    return task(
+        task_run_name=name,
+        cache_key_fn=step_key(name, version),
+        persist_result=True,
+        result_serializer="json",
+        retries=len(delays),
+        retry_delay_seconds=delays,
+        retry_condition_fn=worth_retrying,
+        on_completion=[say_reused],
+    )
+
+
+def say_reused(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> None:
+    """A log line for a step that had nothing to do."""
+    if state.name == "Cached":
+        task_run_logger(run, task).info("reused from an earlier run")
+
+
+def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    """Only what may pass by itself: a silent clip stays silent, a defect of ours stays one."""
+    return isinstance(state.result(raise_on_failure=False), MayPass | OSError)
+
+
+class Progress:
+    """A progress bar on the run's page, and on stderr for whoever has typed the command."""
+
+    def __init__(self, step: str, description: str) -> None:
+        artifact = create_progress_artifact(progress=0.0, key=step, description=description)
+        assert isinstance(artifact, UUID)  # a coroutine only where the caller is one
+        self.artifact = artifact
+        self.bar = tqdm(
+            desc=f"{step:9}", file=sys.stderr, mininterval=BAR_SECONDS, disable=not settings().progress_bars
+        )
+        self.shown = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)
+        now = time.monotonic()
+        if done < total and now - self.shown < SECONDS_BETWEEN_UPDATES:
+            return
+        self.shown = now
+        update_progress_artifact(self.artifact, progress=100.0 * done / max(total, 1))
+        if done >= total:
+            self.bar.close()

@@ -1,0 +1,265 @@
+"""Latents -> adapter, in a process of its own: its memory and its crashes stay out of the flow."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+from typing import assert_never
+
+from prefect import get_run_logger
+from pydantic import ValidationError
+
+from schemas.errors import TrainingFailed, TrainingInterrupted
+from schemas.media import Bucket, Frozen
+from schemas.plan import Plan
+from schemas.settings import settings
+from tasks.base import Weights, base
+from tasks.cards import loss_card
+from tasks.encode import EncodedSample, Latents
+from tasks.job import EVENT, Event, Finished, Job, JobSample, LatentPath, Previewed, PreviewJob, Started, Stepped
+from tasks.step import Progress, step
+from tasks.store import Artifact, key_of, store
+
+VERSION = 1  # of what the training process makes of its job: raise it when an adapter changes
+SEED = 42
+TAIL_LINES = 15
+SECONDS_TO_END = 20
+LOGGED_STEPS = 20
+
+
+class Training(Frozen):
+    """What changes the adapter besides the data: its size, its schedule, its seed."""
+
+    rank: int
+    steps: int
+    learning_rate: float
+    seed: int = SEED
+
+
+class Previewing(Frozen):
+    """How previews are generated between optimisation steps."""
+
+    plan: Plan
+    bucket: Bucket
+    stg_scale: float
+
+
+class PreviewLatents(Frozen):
+    """The latents of one preview: after which step, of which validation sample."""
+
+    step: int
+    sample: int
+    latents: Artifact
+
+
+class Adapter(Frozen):
+    """A finished training."""
+
+    weights: Artifact
+    previews: tuple[PreviewLatents, ...]
+    losses: Artifact  # JSON: {modality: [loss of every step]}
+
+
+def train_adapter(
+    latents: Latents,
+    plans: tuple[Plan, ...],
+    bucket: Bucket,
+    training: Training,
+    previewing: Previewing,
+    weights: Weights,
+    on_event: Callable[[Event], None],
+) -> Adapter:
+    """Train on samples[i] by plans[i].
+
+    Raises:
+        TrainingFailed: the process ended with an error, whose last lines are in the message.
+        TrainingInterrupted: it was killed; it goes on from its checkpoint when tried again.
+    """
+    key = key_of(VERSION, latents, plans, bucket, training, previewing, weights)
+    with _workplace(key) as folder:
+        if done := _finished(key):
+            return done
+        with ExitStack() as stack:
+            paths = _Paths(stack)
+            previews = None
+            if latents.negative and latents.previews:
+                shown = tuple(paths.sample(p, previewing.plan, previewing.bucket) for p in latents.previews)
+                previews = PreviewJob(
+                    samples=shown,
+                    negative=paths.of(latents.negative),
+                    bucket=previewing.bucket,
+                    stg_scale=previewing.stg_scale,
+                )
+            job = Job(
+                base=base().location,
+                device=settings().device,
+                samples=tuple(paths.sample(s, p, bucket) for s, p in zip(latents.samples, plans, strict=True)),
+                previews=previews,
+                folder=folder,
+                **training.model_dump(),
+            )
+            adapter = _collect(key, _run(job, on_event))
+        shutil.rmtree(folder)
+        return adapter
+
+
+def _finished(key: str) -> Adapter | None:
+    """The same training, if it has been done before."""
+    manifest = store().read_text(f"adapters/{key}.manifest")
+    try:
+        return Adapter.model_validate_json(manifest) if manifest else None
+    except ValueError:  # an artifact of it is gone
+        return None
+
+
+@contextmanager
+def _workplace(key: str) -> Iterator[Path]:
+    """The training's folder, ours alone: a second run of the same training waits until the first has ended.
+
+    The lock is the kernel's and ends with its holder, however that ends.
+    """
+    folder = settings().home_folder / "work" / key
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            flock(handle, LOCK_EX)
+            if folder.exists() and os.fstat(handle).st_ino == folder.stat().st_ino:  # not removed while we waited
+                yield folder
+                return
+        finally:
+            os.close(handle)
+
+
+class _Paths:
+    """Artifacts as local files, for as long as the training runs."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+
+    def of(self, artifact: Artifact) -> Path:
+        return self.stack.enter_context(store().local(artifact))
+
+    def sample(self, sample: EncodedSample, plan: Plan, bucket: Bucket) -> JobSample:
+        latents = [LatentPath(role=f.role, modality=f.modality, path=self.of(f.artifact)) for f in sample.latents]
+        return JobSample(
+            name=sample.name,
+            plan=plan,
+            fps=sample.fps,
+            audio_steps=bucket.at(sample.fps).audio_steps,
+            latents=tuple(latents),
+            context=self.of(sample.context),
+        )
+
+
+def _run(job: Job, on_event: Callable[[Event], None]) -> list[Event]:
+    """Start the process, pass on what it says, and end it when we are ended."""
+    path = job.folder / "job.json"
+    path.write_text(job.model_dump_json(indent=2))
+    command = [sys.executable, "-m", "tasks.training", str(path)]
+    events: list[Event] = []
+    tail: list[str] = []
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if event := _event(line):
+                    events.append(event)
+                    on_event(event)
+                else:
+                    tail = [*tail, line.rstrip()][-TAIL_LINES:]
+            code = process.wait()
+        except BaseException:  # cancellation and time-outs arrive here; the process must not outlive us
+            _end(process)
+            raise
+    if code < 0:
+        raise TrainingInterrupted(f"the training process was killed by signal {-code}; it goes on from its checkpoint")
+    if code or not events or not isinstance(events[-1], Finished):
+        raise TrainingFailed(f"the training process ended with code {code}: {' | '.join(tail)}")
+    return events
+
+
+def _event(line: str) -> Event | None:
+    try:
+        return EVENT.validate_json(line)
+    except ValidationError:  # a library's own words: kept for the error message
+        return None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _collect(key: str, events: list[Event]) -> Adapter:
+    """Publish what the process left in its folder."""
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    previews = [
+        PreviewLatents(
+            step=p.step,
+            sample=p.sample,
+            latents=store().publish(p.path, f"adapters/{key}/{p.step:05}-{p.sample}.safetensors"),
+        )
+        for p in finished.previews
+    ]
+    adapter = Adapter(
+        weights=store().publish(finished.adapter, f"adapters/{key}/lora.safetensors"),
+        previews=tuple(previews),
+        losses=store().publish(finished.losses, f"adapters/{key}/losses.json"),
+    )
+    store().write_text(adapter.model_dump_json(), f"adapters/{key}.manifest")
+    return adapter
+
+
+class _Watcher:
+    """Shows a training's events on the run's page and in its log."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.progress = Progress("train", "Optimisation steps")
+        self.log = get_run_logger()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started():
+                self.log.info(
+                    "training %d parameters on %s from step %d", event.trained_parameters, event.device, event.step
+                )
+            case Stepped():
+                self.progress(event.step, self.steps)
+                if event.step % max(1, self.steps // LOGGED_STEPS) == 0:
+                    losses = ", ".join(f"{name} {value:.4f}" for name, value in event.losses.items())
+                    self.log.info("step %d of %d: loss %s", event.step, self.steps, losses)
+            case Previewed():
+                self.log.info("preview %d after step %d", event.sample + 1, event.step)
+            case Finished():
+                self.log.info("adapter written")
+            case _:
+                assert_never(event)
+
+
+@step("train", version=VERSION)
+def train(
+    latents: Latents,
+    plans: tuple[Plan, ...],
+    bucket: Bucket,
+    training: Training,
+    previewing: Previewing,
+    weights: Weights,
+) -> Adapter:
+    """Train the adapter, one sample a step, with previews in between."""
+    adapter = train_adapter(latents, plans, bucket, training, previewing, weights, _Watcher(training.steps))
+    with store().local(adapter.losses) as path:
+        loss_card(json.loads(path.read_text()))
+    return adapter

@@ -1,0 +1,60 @@
+"""Preview latents of a training -> one reel to look at and listen to."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from prefect import get_run_logger
+
+from schemas.media import Bucket, FittedSample, Frozen
+from schemas.plan import Plan
+from tasks.base import Weights
+from tasks.cards import preview_card
+from tasks.reel import Segment, write_audio_reel, write_video_reel
+from tasks.step import Progress, step
+from tasks.store import Artifact, key_of, store, temporary_folder
+from tasks.train import Adapter
+
+VERSION = 1  # of how a reel is made: raise it when one looks or sounds different
+
+
+class Reel(Frozen):
+    """The combined preview; `file` is None where the request has no validation samples."""
+
+    file: Artifact | None
+    suffix: str = ""
+
+
+def make_reel(
+    adapter: Adapter,
+    samples: tuple[FittedSample, ...],
+    plan: Plan,
+    bucket: Bucket,
+    weights: Weights,
+    progress: Callable[[int, int], None],
+) -> Reel:
+    """Decode every preview of the training and join them in the order of the steps."""
+    segments = [Segment(p.step, samples[p.sample], p.latents) for p in adapter.previews]
+    if not segments:
+        return Reel(file=None)
+    suffix = ".mp4" if plan.video else ".wav"
+    address = f"reels/{key_of(VERSION, adapter, samples, plan, bucket, weights)}{suffix}"
+    reel = store().find(address)
+    if reel is None:
+        with temporary_folder() as folder:
+            path = Path(folder / f"reel{suffix}")
+            write = write_video_reel if plan.video else write_audio_reel
+            write(path, segments, plan, bucket, progress)
+            reel = store().publish(path, address)
+    return Reel(file=reel, suffix=suffix)
+
+
+@step("validate", version=VERSION)
+def validate(adapter: Adapter, samples: tuple[FittedSample, ...], plan: Plan, bucket: Bucket, weights: Weights) -> Reel:
+    """The reel of all previews, from before the first step to the last."""
+    progress = Progress("validate", "Previews decoded")
+    reel = make_reel(adapter, samples, plan, bucket, weights, progress)
+    progress(1, 1)
+    if reel.file:
+        preview_card(reel.file, reel.suffix)
+    get_run_logger().info("%d previews in the reel", len(adapter.previews))
+    return reel

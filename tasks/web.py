@@ -1,0 +1,147 @@
+"""Downloads over http and https: redirects by hand, no way into the private network, resumed where they broke off."""
+
+import ipaddress
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
+
+import httpx
+
+from schemas.settings import settings
+
+if TYPE_CHECKING:
+    from tasks.fetching import Target
+
+MOST_REDIRECTS = 5
+RESUMES = 3
+SECONDS_BETWEEN = 0.5
+TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+REDIRECTS = (301, 302, 303, 307, 308)
+MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
+
+
+def fetch_web(url: str, target: "Target") -> None:
+    """Fetch a URL; what has come stays when the connection breaks, if the server says that the file is the same.
+
+    Raises:
+        DownloadRejected: it must not be fetched, or the server refuses.
+        DownloadInterrupted: it broke off more often than we try.
+    """
+    # No proxies from the environment: we connect to the address that was checked, and nowhere else.
+    with httpx.Client(timeout=TIMEOUT, trust_env=False, verify=ssl.create_default_context()) as client:
+        mark = ""
+        for attempt in range(RESUMES + 1):
+            try:
+                mark = _attempt(client, url, target, mark)
+            except _Broken as broken:
+                mark = broken.mark
+                reason = broken.reason
+            except httpx.InvalidURL as error:
+                raise target.refusal("it is no valid URL") from error
+            else:
+                return
+            if attempt < RESUMES:
+                time.sleep(SECONDS_BETWEEN * 2**attempt)
+        raise target.interruption(reason)
+
+
+class _Broken(Exception):
+    """A try that failed, and the mark by which the server knows the version of which a part has come."""
+
+    def __init__(self, reason: str, mark: str) -> None:
+        super().__init__(reason)
+        self.reason, self.mark = reason, mark
+
+
+def _attempt(client: httpx.Client, url: str, target: "Target", mark: str) -> str:
+    if target.done and not mark:
+        target.restart()
+    resume = {"Range": f"bytes={target.done}-", "If-Range": mark} if target.done else {}
+    try:
+        response = _open(client, url, target, {"Accept-Encoding": "identity", **resume})
+        try:
+            _check(response, target, mark)
+            mark = _strong(response)
+            _receive(response, target)
+        finally:
+            response.close()
+    except (httpx.TransportError, OSError) as error:
+        raise _Broken(type(error).__name__, mark) from error
+    if target.total and target.done < target.total:
+        raise _Broken("the connection was closed", mark)
+    return mark
+
+
+def _open(client: httpx.Client, url: str, target: "Target", headers: dict[str, str]) -> httpx.Response:
+    """Follow redirects by hand: each hop is checked as the first one was."""
+    for _ in range(MOST_REDIRECTS + 1):
+        parts = httpx.URL(url)
+        if parts.scheme not in ("http", "https"):
+            raise target.refusal(f"it redirects to a {parts.scheme or 'relative'} URL")
+        address = _address(parts, target)
+        request = client.build_request(
+            "GET",
+            parts.copy_with(host=address),
+            headers={**headers, "Host": parts.netloc.decode()},
+            extensions={"sni_hostname": parts.host},  # the certificate is checked against the name
+        )
+        login = httpx.BasicAuth(parts.username, parts.password) if parts.userinfo else None
+        response = client.send(request, stream=True, auth=login)
+        if response.status_code not in REDIRECTS:
+            return response
+        response.close()
+        url = urljoin(url, response.headers.get("location", ""))
+    raise target.refusal(f"more than {MOST_REDIRECTS} redirects")
+
+
+def _address(url: httpx.URL, target: "Target") -> str:
+    """The address to connect to; names that lead into the private network are refused."""
+    try:
+        found = socket.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+            raise
+        raise target.refusal(f"there is no host {url.host}") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    if not settings().allow_private_hosts and not all(_is_public(address) for address in addresses):
+        raise target.refusal(f"{url.host} is a private address; LTX_FLOWS_ALLOW_PRIVATE_HOSTS=true allows it")
+    return min(addresses, key=lambda address: ":" in address)  # a machine without IPv6 may still be told of it
+
+
+def _is_public(address: str) -> bool:
+    ip = ipaddress.ip_address(address.split("%", 1)[0])
+    if isinstance(ip, ipaddress.IPv6Address) and (inner := ip.ipv4_mapped or ip.sixtofour):
+        return _is_public(str(inner))
+    public: bool = ip.is_global and not ip.is_multicast
+    return public
+
+
+def _check(response: httpx.Response, target: "Target", mark: str) -> None:
+    if response.status_code in MAY_PASS:
+        raise _Broken(f"the server answered {response.status_code}", mark)
+    if response.status_code == 416 or (response.status_code == 206 and not _continues(response, target)):
+        raise _Broken("the server sent another part", "")
+    if response.status_code not in (200, 206):
+        raise target.refusal(f"the server answered {response.status_code} {response.reason_phrase}")
+
+
+def _receive(response: httpx.Response, target: "Target") -> None:
+    if response.status_code == 200:
+        target.restart()  # the file has changed, or the server sends whole files only
+    length = response.headers.get("content-length", "")
+    known = length.isdigit() and "content-encoding" not in response.headers  # which some send although we ask for none
+    target.expect(target.done + int(length) if known else 0)
+    for chunk in response.iter_bytes():  # as it comes: nothing is lost when it breaks off
+        target.write(chunk)
+
+
+def _continues(response: httpx.Response, target: "Target") -> bool:
+    return str(response.headers.get("content-range", "")).startswith(f"bytes {target.done}-")
+
+
+def _strong(response: httpx.Response) -> str:
+    """What names the version: a strong ETag, else the time of the last change."""
+    tag = str(response.headers.get("etag", ""))
+    return tag if tag and not tag.startswith("W/") else str(response.headers.get("last-modified", ""))

@@ -1,0 +1,235 @@
+"""Downloads: what may be fetched, from where, how much, and what happens when it breaks off."""
+
+import base64
+import contextlib
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from schemas.errors import TRAINING_DATA, DownloadInterrupted, DownloadRejected
+from schemas.settings import settings
+from tasks import web
+from tasks.fetching import fetch, name_of
+from tasks.store import store
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+WHERE = ("validation", 0, "audio_url")
+
+
+class Site(BaseHTTPRequestHandler):
+    """One file, broken in the ways that its path asks for."""
+
+    breaks: int
+    log: list
+
+    def do_GET(self):
+        type(self).log.append((self.path, self.headers.get("Range"), self.headers.get("If-Range")))
+        name = self.path.split("?")[0].strip("/").split(".")[0]
+        getattr(self, name, self.missing)()
+
+    def file(self):
+        self.answer(200, CONTENT)
+
+    def page(self):
+        self.answer(200, b"\n<!DOCTYPE html><html>sign in</html>")
+
+    def missing(self):
+        self.answer(404, b"")
+
+    def away(self):
+        self.answer(302, b"", Location="http://169.254.169.254/secret")
+
+    def there(self):
+        self.answer(302, b"", Location="/file.zip")
+
+    def local(self):
+        self.answer(302, b"", Location="file:///etc/passwd")
+
+    def loop(self):
+        self.answer(302, b"", Location="/loop")
+
+    def busy(self):
+        self.answer(503 if self.broken() else 200, CONTENT)
+
+    def flaky(self):
+        """Breaks off twice, and goes on where it was told to."""
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        rest = CONTENT[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", '"v1"')
+        self.send_header("Content-Length", str(len(rest)))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.end_headers()
+        self.wfile.write(rest[: 300_000 if self.broken() else None])
+
+    def changed(self):
+        """Breaks off once; then the file is another one, and comes whole."""
+        self.send_response(200)
+        self.send_header("ETag", '"other"')
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT[:1000].swapcase() if self.broken() else CONTENT)
+
+    def broken(self):
+        type(self).breaks -= 1
+        return type(self).breaks >= 0
+
+    def answer(self, status, body, **headers):
+        self.send_response(status)
+        for header, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(header, value)
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):  # a client that refuses the file hangs up
+            self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def site(monkeypatch):
+    monkeypatch.setattr(web, "SECONDS_BETWEEN", 0.01)
+    allow(monkeypatch, ALLOW_PRIVATE_HOSTS="true")
+    handler = type("Handler", (Site,), {"breaks": 2, "log": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        handler.url = f"http://127.0.0.1:{server.server_port}"
+        yield handler
+        server.shutdown()
+
+
+def allow(monkeypatch, **variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"LTX_FLOWS_{name}", str(value))
+    settings.cache_clear()
+
+
+def refused(url, where=WHERE):
+    with pytest.raises(DownloadRejected) as caught:
+        fetch(url, where)
+    [detail] = caught.value.details()
+    assert (detail.loc, detail.type) == (("body", *where), "file_download_error")
+    return str(caught.value)
+
+
+def test_a_file_is_known_by_its_content_and_its_name_tells_no_secret(site):
+    file = fetch(f"{site.url}/file.zip?signature=secret", WHERE)
+    assert (file.name, file.sha256, file.size) == ("file.zip", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+    with store().media(file.sha256) as path:
+        assert path.read_bytes() == CONTENT
+
+
+def test_progress_is_told_in_bytes(site):
+    seen = []
+    fetch(f"{site.url}/file.zip", WHERE, lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (len(CONTENT), len(CONTENT)) and seen == sorted(seen)
+
+
+def test_a_download_goes_on_where_it_broke_off(site):
+    file = fetch(f"{site.url}/flaky.zip", WHERE)
+    assert file.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert [(asked, mark) for _, asked, mark in site.log] == [
+        (None, None),
+        ("bytes=300000-", '"v1"'),
+        ("bytes=600000-", '"v1"'),
+    ]
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_anew(site):
+    assert fetch(f"{site.url}/changed.zip", WHERE).sha256 == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_a_server_that_is_busy_is_asked_again_and_in_the_end_it_may_pass_later(site):
+    assert fetch(f"{site.url}/busy.zip", WHERE).size == len(CONTENT)
+    site.breaks = 99
+    with pytest.raises(DownloadInterrupted, match=r"busy.zip: the server answered 503"):
+        fetch(f"{site.url}/busy.zip", WHERE)
+
+
+def test_what_is_not_there_is_refused(site):
+    assert refused(f"{site.url}/nothing.zip?key=secret") == "nothing.zip: the server answered 404 Not Found"
+
+
+def test_a_login_page_in_place_of_the_file_is_refused(site):
+    assert "web page" in refused(f"{site.url}/page.zip")
+
+
+def test_redirects_are_followed_but_not_for_ever_and_not_to_files(site):
+    assert fetch(f"{site.url}/there", WHERE).size == len(CONTENT)
+    assert "redirects" in refused(f"{site.url}/loop")
+    assert "file URL" in refused(f"{site.url}/local")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "10.0.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "[::ffff:127.0.0.1]",
+        "2130706433",
+        "100.64.0.1",
+    ],
+)
+def test_private_addresses_are_refused_unless_allowed(host):
+    assert "private address" in refused(f"http://{host}/a.zip")
+
+
+def test_a_redirect_into_the_private_network_is_refused(site, monkeypatch):
+    public = {"169.254.169.254": False, "127.0.0.1": True}
+    allow(monkeypatch, ALLOW_PRIVATE_HOSTS="false")
+    monkeypatch.setattr(web, "_is_public", public.__getitem__)
+    assert "169.254.169.254 is a private address" in refused(f"{site.url}/away.zip")
+
+
+def test_more_bytes_than_allowed_are_refused(site, monkeypatch):
+    allow(monkeypatch, MAX_DOWNLOAD_BYTES=1000)
+    assert "1048576 bytes, at most 1000 are allowed" in refused(f"{site.url}/file.zip")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host/a.zip",
+        "simplecache::file:///etc/passwd",
+        "memory://a",
+        "zip://a.wav::http://host/b.zip",
+        "http://no such host/a",
+        "http://[broken/a.zip",
+        "http://a.invalid/x.zip",
+    ],
+)
+def test_other_kinds_of_url_are_refused(url):
+    refused(url)
+
+
+def test_files_of_this_machine_are_refused_unless_their_folder_is_open(tmp_path, monkeypatch):
+    (tmp_path / "open").mkdir()
+    for path in (tmp_path / "open" / "a.wav", tmp_path / "secret.wav"):
+        path.write_bytes(b"sound")
+    (tmp_path / "open" / "link.wav").symlink_to(tmp_path / "secret.wav")
+    assert "not allowed here" in refused(f"file://{tmp_path}/open/a.wav")
+    allow(monkeypatch, ALLOW_FILE_ROOT=tmp_path / "open")
+    assert fetch(f"file://{tmp_path}/open/a.wav", WHERE).name == "a.wav"
+    assert fetch(f"{tmp_path}/open/a.wav", WHERE).size == 5
+    for url in (f"{tmp_path}/secret.wav", f"{tmp_path}/open/../secret.wav", f"file://{tmp_path}/open/link.wav"):
+        assert "outside the folder" in refused(url)
+
+
+def test_data_uris_are_taken_for_validation_media_only():
+    url = f"data:audio/wav;base64,{base64.b64encode(b'sound').decode()}"
+    assert fetch(url, WHERE).size == 5
+    assert "not supported" in refused(url, TRAINING_DATA)
+    assert "base64" in refused("data:audio/wav;base64,%%%", WHERE)
+
+
+def test_names_hold_no_query_and_no_password():
+    assert name_of("https://user:secret@host/folder/my%20clip.wav?token=secret#x") == "my clip.wav"
+    assert name_of("https://user:secret@host") == "host"
