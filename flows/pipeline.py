@@ -44,7 +44,7 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     files = extract(archive)
     matched = match(files, endpoint.layout)
     clips = fit(matched.samples, bucket, plan.tracks, request.fitting)
-    openings = fit_previews(given, preview_plan, shown, request.fitting)
+    openings = tuple(fit_previews(given, preview_plan, shown, request.fitting))  # a list when it comes from the cache
     report = dataset_report(matched, clips, bucket)
     dataset_card(report)
     latents = encode(

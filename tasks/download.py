@@ -1,23 +1,44 @@
 """Download: a file behind a URL into the store."""
 
+from typing import Any
+
 from prefect import task
-from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
+from pydantic import model_validator
 
 from schemas.errors import Loc
 from schemas.media import MediaFile
 from tasks.fetching import fetch
 from tasks.step import Progress, worth_retrying
+from tasks.store import key_of, media_address, store
 
 __all__ = ["download", "fetch"]
 
 
+class Downloaded(MediaFile):
+    """A file that is in the store; a manifest of one that is gone is a cache miss."""
+
+    @model_validator(mode="after")
+    def _present(self) -> "Downloaded":
+        if store().size(media_address(self.sha256)) != self.size:
+            raise ValueError(f"download gone: {self.name}")
+        return self
+
+
+def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
+    """Within a run and its retries a URL is fetched once; another run looks again, as its bytes may have changed."""
+    return f"download/v1/{context.task_run.flow_run_id}/{key_of(arguments['url'])}"
+
+
 @task(
     task_run_name="download",
-    cache_policy=NO_CACHE,  # the bytes behind a URL may change; all later steps go by the content
+    cache_key_fn=once_per_run,
+    persist_result=True,
+    result_serializer="json",
     retries=3,
     retry_delay_seconds=[2, 10, 30],
     retry_condition_fn=worth_retrying,
 )
-def download(url: str, where: Loc) -> MediaFile:
+def download(url: str, where: Loc) -> Downloaded:
     """URL -> the file, known by its content."""
-    return fetch(url, where, Progress("download", "Bytes downloaded"))
+    return Downloaded(**dict(fetch(url, where, Progress("download", "Bytes downloaded"))))

@@ -1,5 +1,7 @@
 """Every test gets a home of its own: no test sees another's store, ledger or settings."""
 
+import logging
+
 import pytest
 
 from schemas.settings import settings
@@ -35,3 +37,4 @@ def prefect(tmp_path_factory):
         }
     ):
         yield
+    logging.raiseExceptions = False  # the server's last words come after pytest has closed its streams

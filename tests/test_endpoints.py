@@ -254,6 +254,12 @@ def test_a_clip_at_its_own_rate_has_a_prefix_of_its_own_length():
     assert plan.audio.prefix_steps() == 4  # 9 / 60 s = 3.75 steps
 
 
+def test_a_clip_of_very_many_frames_per_second_still_leaves_sound_to_generate():
+    request = read("extend-prefix", with_audio=True, number_of_frames=17)
+    bucket = request.bucket.at(240)
+    assert ENDPOINTS["extend-prefix"].plan(request, bucket).audio.prefix_steps() < bucket.audio_steps == 2
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_what_a_preview_is_given_comes_from_a_field_of_the_validation_sample(name):
     endpoint = ENDPOINTS[name]

@@ -86,8 +86,9 @@ def _shorter_than(prefix: int, clip_field: str, clip_frames: int) -> None:
 def plan(request: ExtendPrefix, bucket: Bucket) -> Plan:
     """What is learned from what."""
     assert bucket.picture is not None
-    opening_seconds = request.conditioning_frames / bucket.picture.fps  # previews may run at another frame rate
-    sound = generate(Prefix(steps=opening_steps(opening_seconds))) if request.with_audio else None
+    opening_seconds = request.conditioning_frames / bucket.picture.fps  # clips and previews have rates of their own
+    given = min(opening_steps(opening_seconds), bucket.audio_steps - 1)  # at 200 fps and more, rounding could give all
+    sound = generate(Prefix(steps=max(1, given))) if request.with_audio else None
     return Plan(video=generate(Prefix(steps=video_steps(request.conditioning_frames))), audio=sound)
 
 
