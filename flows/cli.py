@@ -113,12 +113,20 @@ def _run_flow(endpoint: Endpoint[Any], request: TrainRequest) -> dict[str, Any]:
     from flows.server import prefect_server  # noqa: PLC0415
 
     os.environ.setdefault("LTX_FLOWS_PROGRESS_BARS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other where cores are shared
     settings.cache_clear()
     with prefect_server():
-        from flows.endpoints import FLOWS  # noqa: PLC0415  # Prefect reads its environment when it is imported
+        from prefect.logging.handlers import APILogWorker  # noqa: PLC0415  # Prefect reads its environment on import
+
+        from flows.endpoints import FLOWS  # noqa: PLC0415
+        from flows.reuse import reused_steps  # noqa: PLC0415
 
         run: Callable[..., State[TrainingResult]] = FLOWS[endpoint.name]
-        outcome = run(request, return_state=True).result(raise_on_failure=False)
+        state = run(request, return_state=True)
+        outcome = state.result(raise_on_failure=False)
+        APILogWorker.drain_all(timeout=5)  # before the server ends
+        if state.state_details.flow_run_id and (reused := reused_steps(state.state_details.flow_run_id)):
+            print(f"reused from earlier runs: {', '.join(reused)}", file=sys.stderr)
     if isinstance(outcome, LtxFlowsError):
         raise outcome
     if isinstance(outcome, BaseException):

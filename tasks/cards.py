@@ -28,7 +28,9 @@ def loss_card(losses: dict[str, list[float]]) -> None:
     image = base64.b64encode(_curve(losses).encode()).decode()
     last = ", ".join(f"{name} {values[-1]:.4f}" for name, values in losses.items() if values)
     create_markdown_artifact(
-        f"![loss over steps](data:image/svg+xml;base64,{image})\n\nLast step: {last}", key="loss-curve"
+        f"![loss over steps](data:image/svg+xml;base64,{image})\n\nLast step: {last}",
+        key="loss-curve",
+        description="Loss of each modality over the steps",
     )
 
 
@@ -39,7 +41,9 @@ def preview_card(reel: Artifact, suffix: str) -> None:
     if suffix == ".mp4":
         with store().local(reel) as path:
             picture = f"![last preview](data:image/png;base64,{base64.b64encode(still(path)).decode()})\n\n"
-    create_markdown_artifact(f"{picture}The whole reel: {where}", key="previews")
+    create_markdown_artifact(
+        f"{picture}The whole reel: {where}", key="previews", description="The last preview of the reel"
+    )
 
 
 def _curve(losses: dict[str, list[float]]) -> str:

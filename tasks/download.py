@@ -41,4 +41,7 @@ def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
 )
 def download(url: str, where: Loc) -> Downloaded:
     """URL -> the file, known by its content."""
-    return Downloaded(**dict(fetch(url, where, Progress("download", "Bytes downloaded"))))
+    progress = Progress("download", "Bytes downloaded")
+    file = fetch(url, where, progress)
+    progress(file.size, file.size)
+    return Downloaded(**dict(file))

@@ -10,7 +10,6 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
-from prefect.logging.loggers import task_run_logger
 from prefect.tasks import Task
 from tqdm import tqdm
 
@@ -50,14 +49,7 @@ def step(
         retries=len(delays),
         retry_delay_seconds=delays,
         retry_condition_fn=worth_retrying,
-        on_completion=[say_reused],
     )
-
-
-def say_reused(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> None:
-    """A log line for a step that had nothing to do."""
-    if state.name == "Cached":
-        task_run_logger(run, task).info("reused from an earlier run")
 
 
 def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
