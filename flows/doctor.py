@@ -1,15 +1,14 @@
 """What is ready on this machine and what is missing, each with the line to type."""
 
-import shutil
 from dataclasses import dataclass
 
 from models import base as base_model
 from schemas.errors import LtxFlowsError
 from schemas.settings import settings
 from tasks.base import base
+from tasks.ffmpeg import tools
 from tasks.ledger import bills
-
-PACKAGES = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg", "rubberband": "rubberband-cli"}
+from tasks.media_tool import PACKAGES
 
 
 @dataclass(frozen=True)
@@ -23,12 +22,11 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at programs, device, base model, folders and ledger; starts nothing, trains nothing."""
-    return [*(_program(name, package) for name, package in PACKAGES.items()), _device(), _base(), *_places(), _ledger()]
+    return [*(_program(name, version) for name, version in tools().items()), _device(), _base(), *_places(), _ledger()]
 
 
-def _program(name: str, package: str) -> Finding:
-    path = shutil.which(name)
-    return Finding(name, path is not None, path or f"type: apt-get install {package}")
+def _program(name: str, version: str | None) -> Finding:
+    return Finding(name, version is not None, version or f"type: apt-get install {PACKAGES[name]}")
 
 
 def _device() -> Finding:

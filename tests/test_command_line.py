@@ -301,4 +301,5 @@ def test_a_base_model_that_is_not_there_is_one_line_that_says_what_to_do(runs, t
     arguments = ("run", "extend-prefix", runs["folder"] / "extend-prefix.json")
     code, out, err = finished(command(tmp_path / "home", *arguments, LTX_FLOWS_BASE_MODEL=str(tmp_path / "nowhere")))
     assert (code, out) == (1, "")
-    assert "LTX_FLOWS_BASE_MODEL" in err.splitlines()[-1]
+    assert "nowhere" in err.splitlines()[-1]
+    assert "does not load" in err.splitlines()[-1]
