@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
 
     bills = commands.add_parser("bills", help="the ledger")
-    bills.add_argument("--json", action="store_true", help="as JSON")
+    form = bills.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument("--csv", action="store_true", help="as CSV")
     bills.set_defaults(command=_bills)
 
     doctor = commands.add_parser("doctor", help="what is ready on this machine and what is missing")
@@ -90,13 +92,13 @@ def _demo(options: argparse.Namespace, out: TextIO) -> None:
 
 
 def _bills(options: argparse.Namespace, out: TextIO) -> None:
-    from tasks.ledger import bills, table  # noqa: PLC0415
+    from tasks.ledger import as_csv, bills, table  # noqa: PLC0415
 
     rows = bills()
     if options.json:
         _print([row.model_dump(mode="json") for row in rows], out)
     else:
-        out.write(table(rows))
+        out.write(as_csv(rows) if options.csv else table(rows))
 
 
 def _doctor(options: argparse.Namespace, out: TextIO) -> None:

@@ -1,11 +1,31 @@
-"""The ledger: one row per successful run, exact decimals, safe to write twice."""
+"""The ledger: one row per successful run, exact decimals, safe to write twice and from many places at once."""
 
+import csv
+import io
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from fcntl import LOCK_EX, flock
 
-from sqlalchemy import Column, Connection, DateTime, Integer, MetaData, String, Table, create_engine, insert, select
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import (
+    Column,
+    Connection,
+    DateTime,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 
@@ -13,16 +33,16 @@ from schemas.media import Frozen
 from schemas.result import Billing
 from schemas.settings import settings
 
-TABLES = MetaData()
 BILLS = Table(
     "bills",
-    TABLES,
+    MetaData(),
     Column("run_id", String(64), primary_key=True),
     Column("endpoint", String(64), nullable=False),
     Column("units", Integer, nullable=False),
     Column("usd_per_step", String(32), nullable=False),  # text: SQLite has no exact decimals
     Column("billed_at", DateTime(timezone=True), nullable=False),
 )
+MIGRATING = 0x17C23  # of PostgreSQL's advisory lock: two processes never migrate at once
 
 
 class Bill(Frozen):
@@ -58,7 +78,7 @@ def bills() -> list[Bill]:
         Bill(
             run_id=row["run_id"],
             endpoint=row["endpoint"],
-            billed_at=row["billed_at"].replace(tzinfo=UTC),
+            billed_at=row["billed_at"].replace(tzinfo=UTC) if row["billed_at"].tzinfo is None else row["billed_at"],
             billing=Billing.of(row["units"], Decimal(row["usd_per_step"])),
         )
         for row in rows
@@ -67,24 +87,75 @@ def bills() -> list[Bill]:
 
 @contextmanager
 def _ledger() -> Iterator[Connection]:
+    """A transaction on the ledger, whose tables are those of this version."""
     url = make_url(settings().ledger_url)
-    if url.get_backend_name() == "sqlite" and url.database:
+    if url.get_backend_name() == "sqlite":
         settings().home_folder.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url)
     try:
-        TABLES.create_all(engine)
+        with engine.connect() as connection:
+            _migrate(connection)
         with engine.begin() as connection:
             yield connection
     finally:
         engine.dispose()
 
 
+def _migrate(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", "tasks:migrations")
+    config.attributes["connection"] = connection
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    if MigrationContext.configure(connection).get_current_revision() == newest:
+        return
+    with _migrating(connection):
+        command.upgrade(config, "head")
+        connection.commit()
+
+
+@contextmanager
+def _migrating(connection: Connection) -> Iterator[None]:
+    """Alone on this database; the lock ends with its holder, however that ends."""
+    connection.rollback()  # what was read outside the lock may be old
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATING})"))
+        yield
+        return
+    settings().home_folder.mkdir(parents=True, exist_ok=True)
+    with (settings().home_folder / "ledger.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        yield
+
+
 def table(rows: list[Bill]) -> str:
-    """The ledger to read: a line per run and the sum."""
+    """The ledger to read: a line per run, then sums per endpoint and month."""
     lines = [f"{'billed at':20} {'endpoint':20} {'units':>6} {'USD':>9}  run"]
     for row in rows:
         usd = f"{row.billing.usd:.4f}"
         units = row.billing.billable_units
         lines.append(f"{row.billed_at:%Y-%m-%d %H:%M:%S}  {row.endpoint:20} {units:>6} {usd:>9}  {row.run_id}")
+    for (month, endpoint), usd_sum in sorted(totals(rows).items()):
+        lines.append(f"{month}              {endpoint:20} {'':>6} {usd_sum:>9.4f}")
     total = sum((row.billing.usd for row in rows), Decimal(0))
     return "\n".join([*lines, f"{len(rows)} runs, {total:.4f} USD"]) + "\n"
+
+
+def totals(rows: list[Bill]) -> dict[tuple[str, str], Decimal]:
+    """(month, endpoint) -> USD."""
+    sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for row in rows:
+        sums[f"{row.billed_at:%Y-%m}", row.endpoint] += row.billing.usd
+    return dict(sums)
+
+
+def as_csv(rows: list[Bill]) -> str:
+    """The ledger for a spreadsheet."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["billed_at", "endpoint", "billable_units", "usd_per_step", "usd", "run_id"])
+    for row in rows:
+        bill = row.billing
+        writer.writerow(
+            [row.billed_at.isoformat(), row.endpoint, bill.billable_units, bill.usd_per_step, bill.usd, row.run_id]
+        )
+    return out.getvalue()

@@ -1,12 +1,39 @@
 """A successful run costs max(100, steps) units, once; a failed one costs nothing."""
 
+import subprocess
+import sys
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from schemas.endpoints import ENDPOINTS
 from schemas.result import Billing
-from tasks.ledger import bills, record, table
+from schemas.settings import settings
+from tasks.ledger import as_csv, bills, record, table, totals
+from tests import postgres
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory):
+    if postgres.programs() is None:
+        pytest.skip("PostgreSQL's server is not installed; type: apt-get install postgresql")
+    with postgres.server(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request, monkeypatch):
+    """Every test of the ledger runs on both databases, each time on an empty one."""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql")
+        monkeypatch.setenv("LTX_FLOWS_DATABASE_URL", url)
+        settings.cache_clear()
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+        engine.dispose()
+
 
 PRICES = {
     "audio-extend-prefix": "0.0022",
@@ -38,12 +65,41 @@ def test_amounts_are_exact_and_printed_without_exponents():
     )
 
 
+@pytest.mark.usefixtures("ledger")
 def test_a_run_is_billed_once_however_often_it_is_recorded():
     for _ in range(3):
         record("run-1", "extend-prefix", Billing.of(100, Decimal("0.0062")))
     assert [(bill.run_id, bill.billing.usd) for bill in bills()] == [("run-1", Decimal("0.6200"))]
 
 
+@pytest.mark.usefixtures("ledger")
+def test_amounts_are_summed_per_endpoint_and_month():
+    for number, endpoint in enumerate(("extend-prefix", "extend-prefix", "audio-extend-prefix")):
+        record(f"run-{number}", endpoint, Billing.of(100, Decimal("0.0062")))
+    month = f"{bills()[0].billed_at:%Y-%m}"
+    sums = {(month, "extend-prefix"): Decimal("1.24"), (month, "audio-extend-prefix"): Decimal("0.62")}
+    assert totals(bills()) == sums
+
+
+@pytest.mark.usefixtures("ledger")
+def test_the_ledger_goes_into_a_spreadsheet_with_exact_amounts():
+    record("run-1", "extend-prefix", Billing.of(137, Decimal("0.0062")))
+    head, row = as_csv(bills()).splitlines()
+    assert head == "billed_at,endpoint,billable_units,usd_per_step,usd,run_id"
+    assert row.endswith(",extend-prefix,137,0.0062,0.8494,run-1")
+
+
+@pytest.mark.usefixtures("ledger")
+def test_many_processes_may_open_a_new_ledger_at_once():
+    code = (
+        "from tasks.ledger import *; record('run-' + __import__('sys').argv[1], 'x', Billing.of(100, Decimal('0.1')))"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(4)]
+    assert [process.wait(60) for process in started] == [0, 0, 0, 0]
+    assert len(bills()) == 4
+
+
+@pytest.mark.usefixtures("ledger")
 def test_the_table_shows_each_run_and_the_sum():
     record("run-1", "extend-prefix", Billing.of(100, Decimal("0.0062")))
     record("run-2", "audio-extend-prefix", Billing.of(100, Decimal("0.0022")))
