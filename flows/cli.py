@@ -62,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--csv", action="store_true", help="as CSV")
     bills.set_defaults(command=_bills)
 
+    cache = commands.add_parser("cache", help="how much the store holds, and removing what no recent run needs")
+    cache.add_argument("action", choices=("du", "prune"))
+    cache.add_argument("--older-than", type=float, default=7, metavar="DAYS", help="prune: spare what is younger (7)")
+    cache.add_argument("--keep-runs", type=float, default=30, metavar="DAYS", help="prune: spare what runs used (30)")
+    cache.add_argument("--max-gib", type=float, metavar="GIB", help="prune: then the oldest, until so much is left")
+    cache.set_defaults(command=_cache)
+
     doctor = commands.add_parser("doctor", help="what is ready on this machine and what is missing")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -99,6 +106,17 @@ def _bills(options: argparse.Namespace, out: TextIO) -> None:
         _print([row.model_dump(mode="json") for row in rows], out)
     else:
         out.write(as_csv(rows) if options.csv else table(rows))
+
+
+def _cache(options: argparse.Namespace, out: TextIO) -> None:
+    from tasks.pruning import DAY, prune, usage  # noqa: PLC0415
+
+    if options.action == "prune":
+        most = None if options.max_gib is None else round(options.max_gib * 2**30)
+        gone = prune(options.older_than * DAY, options.keep_runs * DAY, most)
+        out.write(f"removed {gone.files} files, {gone.size / 2**20:.1f} MiB\n")
+    for kind, (files, size) in usage().items():
+        out.write(f"{kind:10} {files:>8} files {size / 2**20:>12.1f} MiB\n")
 
 
 def _doctor(options: argparse.Namespace, out: TextIO) -> None:

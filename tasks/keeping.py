@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from schemas.media import MediaFile
-from tasks.store import file_sha256, media_address, store
+from tasks.store import file_sha256, store
 
 
 def keep(path: Path, name: str, sha256: str | None = None) -> MediaFile:
     """Put a file into the store, unless its content is there; `name` is what messages call it."""
     digest = sha256 or file_sha256(path)
     size = path.stat().st_size
-    if store().size(media_address(digest)) != size:
-        store().publish(path, media_address(digest))
+    store().keep(path, digest)
     return MediaFile(name=name, sha256=digest, size=size)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,13 @@ class Artifact(Frozen):
         if store().size(self.address) != self.size:
             raise ValueError(f"artifact gone: {self.address}")
         return self
+
+
+class Note(Frozen):
+    """What the store keeps under a name: which artifact it is, and how long it took to make."""
+
+    artifact: Artifact
+    seconds: float
 
 
 def key_of(*parts: Any) -> str:
@@ -78,28 +85,49 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def find(self, address: str) -> Artifact | None:
-        """The artifact that was published with its own hash beside it, or None."""
-        note = self.read_text(f"{address}.json")
+    def find(self, name: str) -> Artifact | None:
+        """The artifact that was published under a name, or None."""
+        note = self.note(name)
+        return note.artifact if note else None
+
+    def note(self, name: str) -> Note | None:
+        """An artifact and what it cost, or None where there is none or its content is gone."""
+        written = self.read_text(f"{name}.json")
         try:
-            return Artifact.model_validate_json(note) if note else None
-        except ValueError:  # the note of an artifact that is gone: made anew
+            return Note.model_validate_json(written) if written else None
+        except ValueError:
             return None
 
-    def publish(self, path: Path, address: str) -> Artifact:
-        """Put a finished local file under its address. Replaces what is there, in one step."""
-        digest = file_sha256(path)
-        self._write(path, address)
-        artifact = Artifact(address=address, sha256=digest, size=path.stat().st_size)
-        self.write_text(artifact.model_dump_json(), f"{address}.json")
+    def publish(self, path: Path, name: str, seconds: float = 0.0) -> Artifact:
+        """Put a finished local file into the store and note it under the name of what it was made from.
+
+        The file is kept by its content and the note is one small file, so two writers of one name, whose bytes may
+        differ on a GPU, leave one whole artifact or the other.
+        """
+        digest, size = file_sha256(path), path.stat().st_size
+        address = f"blobs/{digest[:2]}/{digest}{path.suffix}"
+        if self.size(address) != size:
+            put_whole(self.fs, path, f"{self.root}/{address}")
+        artifact = Artifact(address=address, sha256=digest, size=size)
+        self.write_text(Note(artifact=artifact, seconds=round(seconds, 3)).model_dump_json(), f"{name}.json")
         return artifact
+
+    def keep(self, path: Path, sha256: str) -> None:
+        """Put a media file into the store, unless its content is there."""
+        if self.size(media_address(sha256)) != path.stat().st_size:
+            put_whole(self.fs, path, f"{self.root}/{media_address(sha256)}")
+
+    def remove(self, address: str) -> None:
+        """Remove a file; one that is gone already is no fault."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(f"{self.root}/{address}")
 
     def write_text(self, text: str, address: str) -> None:
         """A small note of our own, such as a manifest."""
         with temporary_folder() as folder:
             note = folder / "note"
             note.write_text(text, encoding="utf-8")
-            self._write(note, address)
+            put_whole(self.fs, note, f"{self.root}/{address}")
 
     def read_text(self, address: str) -> str | None:
         """A note, or None where there is none."""
@@ -108,14 +136,12 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def _write(self, path: Path, address: str) -> None:
-        put_whole(self.fs, path, f"{self.root}/{address}")
-
     def local(self, artifact: Artifact) -> AbstractContextManager[Path]:
         """The artifact as a local file, checked against its hash.
 
         Raises:
-            StoreDamaged: its content is not what was published, or it is gone.
+            StoreDamaged: its content is not what was published, or it is gone. A damaged one is removed, so that it
+                is missed, and made anew, from then on.
         """
         return self._local(artifact.address, artifact.sha256)
 
@@ -131,19 +157,21 @@ class Store:
                 if not isinstance(self.fs, LocalFileSystem):
                     path = folder / Path(address).name
                     self.fs.get_file(f"{self.root}/{address}", str(path))
-                self._verify(path, sha256)
+                whole = self._verified_whole(path, sha256)
             except FileNotFoundError as error:
                 raise StoreDamaged(f"{self.url}/{address} is gone; run again to make it anew") from error
+            if not whole:
+                self.remove(address)
+                raise StoreDamaged(f"{self.url}/{address} differed from what was written; run again to make it anew")
             yield path
 
-    def _verify(self, path: Path, sha256: str) -> None:
+    def _verified_whole(self, path: Path, sha256: str) -> bool:
         state = path.stat()
         seen = (str(path), state.st_mtime_ns, state.st_size, sha256)
-        if seen in self._verified:
-            return
-        if file_sha256(path) != sha256:
-            raise StoreDamaged(f"{path} differs from what was written; delete it and run again")
+        if seen not in self._verified and file_sha256(path) != sha256:
+            return False
         self._verified.add(seen)
+        return True
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""Artifacts appear whole, are named by what they were made from, and are missed when they are gone."""
+"""Artifacts appear whole, are found by what they were made from, and are missed when they are gone or damaged."""
 
 from pathlib import Path
 
@@ -17,31 +17,51 @@ def file(tmp_path):
     return path
 
 
+def place(artifact):
+    return Path(f"{store().root}/{artifact.address}")
+
+
 def test_what_is_published_is_found_and_read_back(file):
-    artifact = store().publish(file, "latents/a.bin")
-    assert store().find("latents/a.bin") == artifact
+    artifact = store().publish(file, "latents/a")
+    assert store().find("latents/a") == artifact
     with store().local(artifact) as path:
         assert path.read_bytes() == b"latent"
 
 
+def test_the_same_content_is_kept_once_under_any_number_of_names(file):
+    assert store().publish(file, "latents/a") == store().publish(file, "latents/b")
+    assert len([path for path in Path(store().root, "blobs").rglob("*") if path.is_file()]) == 1
+
+
+def test_a_second_writer_of_a_name_never_mixes_with_the_first(file):
+    first = store().publish(file, "latents/a")
+    file.write_bytes(b"another")
+    second = store().publish(file, "latents/a")
+    assert store().find("latents/a") == second
+    with store().local(first) as path:
+        assert path.read_bytes() == b"latent"
+
+
 def test_a_manifest_whose_artifact_is_gone_is_no_manifest(file):
-    artifact = store().publish(file, "latents/a.bin")
-    store().fs.rm(f"{store().root}/latents/a.bin")
-    assert store().find("latents/a.bin") is None
+    artifact = store().publish(file, "latents/a")
+    place(artifact).unlink()
+    assert store().find("latents/a") is None
     with pytest.raises(ValidationError, match="artifact gone"):
         Artifact.model_validate(artifact.model_dump())
 
 
-def test_a_changed_artifact_is_noticed_when_it_is_read(file):
-    artifact = store().publish(file, "latents/a.bin")
-    Path(f"{store().root}/latents/a.bin").write_bytes(b"latenT")
-    with pytest.raises(StoreDamaged, match="differs"), store().local(artifact):
+def test_a_changed_artifact_is_noticed_when_it_is_read_and_is_made_anew(file):
+    artifact = store().publish(file, "latents/a")
+    place(artifact).write_bytes(b"latenT")
+    with pytest.raises(StoreDamaged, match="differed"), store().local(artifact):
         pass
+    assert store().find("latents/a") is None
 
 
 def test_publishing_leaves_nothing_half_written(file):
-    store().publish(file, "latents/a.bin")
-    assert sorted(path.name for path in Path(f"{store().root}/latents").iterdir()) == ["a.bin", "a.bin.json"]
+    artifact = store().publish(file, "latents/a")
+    left = sorted(str(path.relative_to(store().root)) for path in Path(store().root).rglob("*") if path.is_file())
+    assert left == [artifact.address, "latents/a.json"]
 
 
 def test_keys_depend_on_content_alone():
