@@ -28,5 +28,6 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# two processes on two cores, each with one thread; a file's tests stay together and share what they prepare
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile

@@ -98,14 +98,15 @@ def _write_clip(path: Path, slot: Slot, number: int) -> Path:
 def _path(number: int, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centre of the disc in pixels at each time."""
     turn = 2 * np.pi * seconds / SECONDS + number
-    return SIZE[0] / 2 + 100 * np.cos(turn), SIZE[1] / 2 + 60 * np.sin((1 + number % 2) * turn)
+    return SIZE[0] / 2 + 70 * np.cos(turn), SIZE[1] / 2 + 50 * np.sin((1 + number % 2) * turn)
 
 
 def _pictures(number: int, grey: bool) -> Iterator[np.ndarray]:
     rows, columns = np.mgrid[: SIZE[1], : SIZE[0]]
+    ground = np.stack([columns * 160 // SIZE[0], rows * 160 // SIZE[1], 60 + 0 * rows], axis=-1).astype(np.uint8)
     colour = (128, 128, 128) if grey else ((220, 70, 50), (60, 160, 220), (240, 190, 40), (90, 200, 110))[number % 4]
     for x, y in zip(*_path(number, np.arange(round(SECONDS * FPS)) / FPS), strict=True):
-        frame = np.full((SIZE[1], SIZE[0], 3), 24, np.uint8)
+        frame = ground.copy()
         frame[(columns - x) ** 2 + (rows - y) ** 2 < RADIUS**2] = colour
         yield frame
 
@@ -120,5 +121,5 @@ def _hum(number: int, slot: Slot) -> np.ndarray:
 
 def _square() -> np.ndarray:
     picture = np.zeros((SIZE[1], SIZE[0]), np.uint8)
-    picture[40:200, 60:260] = 255
+    picture[40:200, 60:260] = 255  # the disc's path and its radius, and a little more
     return picture

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from prefect import runtime
+from prefect import get_run_logger, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows.config import training_config
 from schemas.endpoint import Endpoint
-from schemas.errors import TRAINING_DATA, InputRejected
+from schemas.errors import TRAINING_DATA, InputRejected, StoreDamaged
 from schemas.plan import Plan
 from schemas.preview import GivenFile, PreviewSample
 from schemas.request import TrainRequest
@@ -22,6 +22,7 @@ from tasks.encode import encode
 from tasks.extract import extract
 from tasks.fit import fit, fit_previews
 from tasks.match import match
+from tasks.pruning import note_run
 from tasks.report import dataset_report
 from tasks.train import Previewing, Training, train
 from tasks.upload import upload
@@ -45,7 +46,7 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     matched = match(files, endpoint.layout)
     clips = fit(matched.samples, bucket, plan.tracks, request.fitting)
     openings = tuple(fit_previews(given, preview_plan, shown, request.fitting))  # a list when it comes from the cache
-    report = dataset_report(matched, clips, bucket)
+    report = dataset_report(matched, clips, bucket, request.notes, plan)
     dataset_card(report)
     latents = encode(
         clips.samples, request.trigger_phrase, openings, request.validation_negative_prompt, model.weights(*ENCODERS)
@@ -54,6 +55,7 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     adapter = train(latents, plans, bucket, training, previewing, model.weights("transformer"))
     reel = validate(adapter, openings, preview_plan, shown, model.weights("vae", "audio_vae", "vocoder"))
     debug = debug_dataset(clips.samples, plans, request.trigger_phrase) if request.debug_dataset else None
+    note_run(run_id, archive, files, given, clips, openings, latents, adapter, reel)  # pruning spares what it used
     delivery = upload(run_id, adapter, reel, report, training_config(endpoint, request, training, previewing), debug)
     return bill(delivery, run_id, endpoint.name, endpoint.price(request.number_of_steps))
 
@@ -74,8 +76,16 @@ def download_given(request: TrainRequest, plan: Plan) -> tuple[PreviewSample, ..
 
 
 def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
-    """The whole run; data that is wrong ends it red, named Rejected, with the 422's own words, not tried again."""
+    """The whole run. Data that is wrong ends it red, named Rejected, with the 422's own words, not tried again.
+
+    A damaged artifact was removed when it was noticed; going through the steps once more makes it anew and finds the
+    rest in the cache.
+    """
     try:
-        return train_lora(endpoint, request)
+        try:
+            return train_lora(endpoint, request)
+        except StoreDamaged as damage:
+            get_run_logger().warning("%s; going through the steps once more", damage)
+            return train_lora(endpoint, request)
     except InputRejected as error:
         return Failed(name="Rejected", message=f"422 {error}", data=error)

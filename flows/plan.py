@@ -30,6 +30,6 @@ def plan_run(endpoint: Endpoint[Any], request: TrainRequest) -> PlanAnswer:
         given = tuple(GivenFile(track=track, file=fetch(url, where), where=where) for track, url, where in tracks)
         preview = PreviewSample(name=f"preview {index + 1}", prompt=sample.prompt, given=given)
         settle_given(preview, preview_plan, shown, request.fitting)
-    report = dataset_report(matched, fitted, bucket)
+    report = dataset_report(matched, fitted, bucket, request.notes)
     price = endpoint.price(request.number_of_steps)
     return PlanAnswer(**report.model_dump(exclude={"ignored"}), billable_units=price.billable_units, usd=price.usd)

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.linear import AdaptedLinear
 from models.noising import step_generator
 from schemas.media import Modality
 from schemas.plan import Plan
@@ -57,6 +58,7 @@ def add_adapter(transformer: nn.Module, rank: int, modalities: tuple[Modality, .
 def _attach(transformer: nn.Module, rank: int, modules: list[str]) -> None:
     with torch.random.fork_rng(devices=[]):  # PEFT draws from the global generator
         config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=modules)
+        config._register_custom_module({nn.Linear: AdaptedLinear})  # PEFT's way in for layers of one's own
         transformer.add_adapter(config, adapter_name=NAME)  # type: ignore[operator]
     for _, parameter in _weights(transformer):
         parameter.data = parameter.data.float()  # PEFT keeps the base's dtype here
@@ -90,8 +92,22 @@ def load_into(transformer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def save(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the file that users load."""
+    """Write the file that users load: the same bytes for the same tensors and metadata."""
     save_file(dict(tensors), str(path), metadata=dict(metadata))
+    _sort_metadata(path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """safetensors writes metadata in an order that differs from call to call (a hash map of Rust)."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length  # nothing was added, and what is missing is padding
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -19,8 +19,10 @@ from torch import nn
 from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrainedTokenizerBase
 
 from models import tiny
+from models.linear import store_linears
 from schemas.errors import BaseModelUnavailable, MachineNotReady
 from schemas.media import Modality
+from schemas.settings import BaseWeights
 
 TINY = "tiny"
 TINY_FOLDER = "tiny-v1"  # raise the number when models/tiny.py changes what it writes
@@ -115,27 +117,38 @@ def load_text(
 
 
 def load_transformer(
-    base: str, modalities: tuple[Modality, ...], device: torch.device, dtype: torch.dtype
+    base: str,
+    modalities: tuple[Modality, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+    kept_as: BaseWeights = "bf16",
 ) -> LTX2VideoTransformer3DModel:
     """The transformer, frozen, with only the weights that these streams need.
 
     What belongs to an absent stream stays on the meta device: sound alone reads 6.6 GB of 38 (facts/ltx23.md, A).
+    Weights kept in 8 bits are made from `dtype` in main memory: the device never holds both.
 
     Raises:
         BaseModelUnavailable: the component is missing, incomplete, or not an LTX-2.3.
     """
     folder = _folder(base, "transformer")
+    first = device if kept_as == "bf16" else torch.device("cpu")
     with _explained(base, "transformer"):
         with torch.device("meta"):
             model = LTX2VideoTransformer3DModel.from_config(LTX2VideoTransformer3DModel.load_config(folder))
         if not (model.config.cross_attn_mod and model.config.audio_cross_attn_mod and model.config.perturbed_attn):
             raise BaseModelUnavailable(f"{base} is not an LTX-2.3: its transformer lacks text modulation")
         wanted = {name for name in model.state_dict() if needed(name, modalities)}
-        weights = {name: tensor.to(dtype) for name, tensor in _read(folder, wanted, device)}
+        weights = {name: tensor.to(dtype) for name, tensor in _read(folder, wanted, first)}
     if missing := wanted - weights.keys():
         raise BaseModelUnavailable(f"{base}/transformer lacks {len(missing)} weights, e.g. {min(missing)}; {ADVICE}")
     model.load_state_dict(weights, strict=False, assign=True)
     model.requires_grad_(False).eval()
+    if kept_as != "bf16":
+        store_linears(model, kept_as)
+        for tensor in (*model.parameters(), *model.buffers()):
+            if not tensor.is_meta:
+                tensor.data = tensor.data.to(device)
     return model
 
 

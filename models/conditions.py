@@ -125,7 +125,7 @@ def keep_prefix(tokens: Tokens, clean: Tensor, steps: int, tokens_per_step: int)
 
 
 def keep_unmasked(tokens: Tokens, clean: Tensor, learn_cells: Tensor) -> Tokens:
-    """Give every cell outside the white region clean.
+    """Give every cell outside the white region clean; a mask without white leaves nothing to learn, and loss 0.
 
     Args:
         tokens: the noised clip.
@@ -136,14 +136,12 @@ def keep_unmasked(tokens: Tokens, clean: Tensor, learn_cells: Tensor) -> Tokens:
         Tokens of the same length; cells outside are clean, at sigma 0, without loss.
 
     Raises:
-        ConditionError: the cells are not those of the clip, or none is to be regenerated.
+        ConditionError: the cells are not those of the clip.
 
     Source: mask condition of the LTX-2 training guide, with our polarity (style.md, section 8).
     """
     if learn_cells.shape != clean.shape[:2]:
         raise ConditionError(f"a mask of {tuple(learn_cells.shape)} cells does not fit {tuple(clean.shape[:2])} tokens")
-    if not bool(learn_cells.any()):
-        raise ConditionError("a mask without white leaves nothing to generate")
     return _give(tokens, clean, ~learn_cells)
 
 
@@ -259,11 +257,16 @@ def _positions_of_reference(reference: Tensor, fps: float, wanted: Reference) ->
     )
 
 
-def regenerated_cells(mask: Tensor) -> Tensor:
+def white_pixels(frames: Tensor) -> Tensor:
+    """A decoded mask, uint8 [F, H, W, 3] in grey -> bool [F, H, W], True where its luma is above a half."""
+    return frames[..., 0] > 127
+
+
+def regenerated_cells(white: Tensor) -> Tensor:
     """A mask's pixels -> the latent cells that are made anew: any white pixel in any frame of a cell is enough.
 
     Args:
-        mask: [F, H, W] bool, or luma as a float in 0..1; F = 8k + 1, H and W multiples of 32.
+        white: [F, H, W] bool, True = white; F = 8k + 1, H and W multiples of 32.
 
     Returns:
         bool [k + 1, H / 32, W / 32]; frames are grouped as the video VAE does: 0, 1-8, 9-16, ...
@@ -273,11 +276,10 @@ def regenerated_cells(mask: Tensor) -> Tensor:
 
     Source: design.md, section 6 (the official groups 0-7, 8-15, ... are off by up to seven frames).
     """
-    frames, height, width = mask.shape
+    frames, height, width = white.shape
     steps = (frames - 1) // FRAMES_PER_STEP + 1
     if frames != video_frames(steps) or height % LATENT_CELL or width % LATENT_CELL:
         raise ConditionError(f"a mask of {frames} frames at {width}x{height} does not fit the latent grid")
-    white = mask if mask.dtype == torch.bool else mask > 0.5
     rows, columns = height // LATENT_CELL, width // LATENT_CELL
     cells = white.reshape(frames, rows, LATENT_CELL, columns, LATENT_CELL).any(4).any(2)
     later = cells[1:].reshape(steps - 1, FRAMES_PER_STEP, rows, columns).any(1)

@@ -1,6 +1,6 @@
 """Pictures of the preview reel: caption bands, clips side by side, and given pixels put back exactly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -12,22 +12,30 @@ Measure = Callable[[str], float]
 
 CAPTION_LINES = 2
 MARGIN = 6
-BACKGROUND, INK = (16, 16, 16), (235, 235, 235)
+BACKGROUND, INK, FAINT = (16, 16, 16), (235, 235, 235), (150, 170, 190)
 
 
-def caption_band(width: int, text: str) -> Tensor:
+def caption_band(width: int, text: str, labels: tuple[str, ...] = ()) -> Tensor:
     """A strip with a segment's step and prompt, wrapped to two lines and clipped with an ellipsis.
 
+    Args:
+        width: of all clips together.
+        text: the caption.
+        labels: names of the clips above, from left to right, all of one width; they get a line of their own.
+
     Returns:
-        uint8 [height, width, 3]; height is even and depends on the width alone, so that segments fit together.
+        uint8 [height, width, 3]; height is even and does not depend on the text, so that segments fit together.
     """
     size = max(10, width // 48)
     font = ImageFont.load_default(size=size)
     line_height = round(size * 1.35)
-    height = 2 * MARGIN + CAPTION_LINES * line_height
+    height = 2 * MARGIN + (CAPTION_LINES + bool(labels)) * line_height
     band = Image.new("RGB", (width, height + height % 2), BACKGROUND)
     draw = ImageDraw.Draw(band)
-    for row, line in enumerate(_wrapped(text, width - 2 * MARGIN, lambda line: draw.textlength(line, font=font))):
+    for place, label in enumerate(labels):
+        draw.text((MARGIN + place * width // len(labels), MARGIN), label, fill=FAINT, font=font)
+    lines = _wrapped(text, width - 2 * MARGIN, lambda line: draw.textlength(line, font=font))
+    for row, line in enumerate(lines, start=bool(labels)):
         draw.text((MARGIN, MARGIN + row * line_height), line, fill=INK, font=font)
     return torch.from_numpy(np.array(band))
 
@@ -53,10 +61,21 @@ def _clipped(line: str, width: int, length: Measure) -> str:
     return line
 
 
-def with_band(frames: Tensor, text: str) -> Tensor:
-    """uint8 [F, H, W, 3] -> [F, H + band, W, 3], the caption below."""
-    band = caption_band(frames.shape[2], text)
-    return torch.cat([frames, band.expand(frames.shape[0], -1, -1, -1)], dim=1)
+def captioned(clips: Mapping[str, Tensor], text: str) -> Iterator[Tensor]:
+    """Clips side by side over their caption, one frame at a time; several of them are labelled with their names.
+
+    Args:
+        clips: as `beside` takes them, by name.
+        text: the caption.
+
+    Returns:
+        uint8 [H + band, sum of widths, 3] for each frame.
+    """
+    band: Tensor | None = None
+    for frame in beside(*clips.values()):
+        if band is None:
+            band = caption_band(frame.shape[1], text, tuple(clips) if len(clips) > 1 else ())
+        yield torch.cat([frame, band])
 
 
 def keep_opening(generated: Tensor, source: Tensor) -> Tensor:
@@ -64,38 +83,40 @@ def keep_opening(generated: Tensor, source: Tensor) -> Tensor:
     return torch.cat([source, generated[source.shape[0] :]])
 
 
-def keep_region(generated: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+def keep_region(generated: Tensor, source: Tensor, white: Tensor) -> Tensor:
     """Put the source's pixels back wherever the mask is black.
 
     Args:
         generated, source: uint8 [F, H, W, 3].
-        mask: [F, H, W] bool or luma in 0..1, white = regenerated.
+        white: [F, H, W] bool, True = regenerated.
     """
-    white = mask if mask.dtype == torch.bool else mask > 0.5
     return torch.where(white[..., None], generated, source)
 
 
-def beside(*clips: Tensor) -> Tensor:
-    """Clips from left to right at the greatest height and length among them.
+def beside(*clips: Tensor) -> Iterator[Tensor]:
+    """Clips from left to right at the greatest height and length among them, one frame at a time.
 
     Args:
-        clips: uint8 [F, H, W, 3] of any sizes; one with fewer frames shows each of them longer.
+        clips: uint8 [F, H, W, 3] of any sizes. One with fewer frames holds frame 0 and then every n-th from frame 1 (a
+            reference that was slowed down); each of those is shown n times.
 
     Returns:
-        uint8 [F, H, sum of widths, 3]
+        uint8 [H, sum of widths, 3] for each frame.
     """
     height = max(clip.shape[1] for clip in clips)
     frames = max(clip.shape[0] for clip in clips)
-    return torch.cat([_scaled(_spread(clip, frames), height) for clip in clips], dim=2)
+    for number in range(frames):
+        yield torch.cat([_scaled(clip[_shown_at(number, frames, clip.shape[0])], height) for clip in clips], dim=1)
 
 
-def _spread(clip: Tensor, frames: int) -> Tensor:
-    return clip[torch.linspace(0, clip.shape[0] - 1, frames).round().long()]
+def _shown_at(number: int, frames: int, own: int) -> int:
+    """Which of a clip's own frames stands for the `number`-th of all."""
+    return -(-number * (own - 1) // max(frames - 1, 1))
 
 
-def _scaled(clip: Tensor, height: int) -> Tensor:
-    if clip.shape[1] == height:
-        return clip
-    width = 2 * round(clip.shape[2] * height / clip.shape[1] / 2)  # even, for the video encoder
-    pixels = interpolate(clip.permute(0, 3, 1, 2).float(), size=(height, width), mode="bilinear")
-    return pixels.round().to(torch.uint8).permute(0, 2, 3, 1)
+def _scaled(frame: Tensor, height: int) -> Tensor:
+    if frame.shape[0] == height:
+        return frame
+    width = 2 * round(frame.shape[1] * height / frame.shape[0] / 2)  # even, for the video encoder
+    pixels = interpolate(frame.permute(2, 0, 1)[None].float(), size=(height, width), mode="bilinear")
+    return pixels[0].round().to(torch.uint8).permute(1, 2, 0)

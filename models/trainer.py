@@ -4,12 +4,14 @@ Lightning sees the adapter alone: the frozen base is neither moved, nor wrapped,
 an absent stream may stay on the meta device.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from models.adapter import adapter_parameters
@@ -21,6 +23,7 @@ from schemas.plan import Generated, Plan
 
 CLIP_NORM = 1.0
 LAST_RATE = 0.1  # of the learning rate, reached on the last step
+LONGEST_WAIT = timedelta(hours=2)  # of the other devices, while the first one generates previews
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,19 @@ class TrainingSample:
     latents: dict[tuple[Role, Modality], Tensor]  # video [128, F, h, w]; audio [T, 128]; mask bool [F, h, w]
     context: dict[Modality, Tensor]  # [S, D]
 
-    def to(self, device: torch.device) -> "TrainingSample":
-        """The same sample with its tensors on another device."""
-        latents = {key: latent.to(device) for key, latent in self.latents.items()}
-        return replace(self, latents=latents, context={key: text.to(device) for key, text in self.context.items()})
-
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast an adapter is trained."""
+    """How long and how fast an adapter is trained.
+
+    `batch` is what one device learns from in one step. N devices at batch 1 do what one device does at batch N: as many
+    steps, N samples in each, the mean of their gradients (equal up to the order in which the gradients are added).
+    """
 
     steps: int
     learning_rate: float
     seed: int = 42
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,14 @@ class TrainingStream:
 
     input: StreamInput
     velocity: Tensor  # [B, L, C]  noise - clean of the target's L tokens
+
+    @property
+    def length(self) -> int:
+        """All tokens that the transformer reads, the reference's included."""
+        return self.input.tokens.latent.shape[1]
+
+
+Streams = dict[Modality, TrainingStream]  # one sample, ready to be learned from
 
 
 def training_stream(
@@ -78,12 +89,12 @@ def training_stream(
     return TrainingStream(StreamInput(tokens, context, sigma), noise - source.clean)
 
 
-def training_streams(sample: TrainingSample, generator: torch.Generator) -> dict[Modality, TrainingStream]:
+def training_streams(sample: TrainingSample, generator: torch.Generator) -> Streams:
     """All modalities of one sample (B = 1), each with its own sigma and noise from the generator.
 
     Sigma depends on the target's length before a reference is added (facts/ltx23.md, E).
     """
-    streams: dict[Modality, TrainingStream] = {}
+    streams: Streams = {}
     for modality, stream in sample.plan.streams.items():
         latent = sample.latents["target", modality][None].float()
         clean = tokens_of(latent)
@@ -117,82 +128,82 @@ def sample_index(draw: int, samples: int, seed: int) -> int:
 
 
 class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not typed here
-    """Trains the adapter that `add_adapter` attached.
+    """Trains the adapter that `add_adapter` attached, on what a `models.feed.Feed` brings.
 
-    Every step's sample, sigma and noise come from (seed, step) alone, so a resumed run gives the same bytes. Several
-    devices draw different samples.
+    What a step measured stays on the device: whoever wants to read it waits for the device, and may do so seldom.
     """
 
-    def __init__(
-        self, transformer: nn.Module, samples: Sequence[TrainingSample], schedule: Schedule, *, checkpointing: bool
-    ) -> None:
+    def __init__(self, transformer: nn.Module, schedule: Schedule, *, recomputed: int = 0) -> None:
         super().__init__()
         self.base = (transformer,)  # in a tuple: not a submodule
-        self.samples, self.schedule, self.checkpointing = samples, schedule, checkpointing
+        self.schedule, self.recomputed = schedule, recomputed
         self.adapter = nn.ParameterList(adapter_parameters(transformer))
+        self.measured: Measured | None = None  # of the last step
 
-    def training_step(self, batch: int, batch_idx: int) -> Tensor:
-        """One sample at batch size 1; logs `loss` and `loss_<modality>`."""
-        draw = self.global_step * self.trainer.world_size + self.global_rank
-        sample = self.samples[sample_index(draw, len(self.samples), self.schedule.seed)]
-        streams = training_streams(sample.to(self.device), step_generator(self.schedule.seed, draw))
+    def losses(self, streams: Streams) -> Tensor:
+        """The loss of each modality, [number of modalities], in the plan's order."""
         inputs = {modality: stream.input for modality, stream in streams.items()}
-        losses = training_loss(velocities(self.base[0], inputs, checkpointing=self.checkpointing), streams)
-        loss = torch.stack(list(losses.values())).sum(0).mean()
-        self.log_dict({f"loss_{m}": each.mean().detach() for m, each in losses.items()}, batch_size=1)
-        self.log("loss", loss.detach(), batch_size=1)
-        return loss
+        losses = training_loss(velocities(self.base[0], inputs, recomputed=self.recomputed), streams)
+        return torch.stack([each.mean() for each in losses.values()])
+
+    def training_step(self, batch: tuple[Streams, ...], batch_idx: int) -> Tensor:
+        """Learn from every sample of a batch, each on its own."""
+        losses = torch.stack([self.losses(streams) for streams in batch]).mean(0)
+        tokens = sum(stream.length for streams in batch for stream in streams.values())
+        self.measured = Measured(tokens * self.trainer.world_size, self._over_devices(losses.detach()))
+        return losses.sum()
+
+    def _over_devices(self, losses: Tensor) -> Tensor:
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(losses)
+            losses = losses / self.trainer.world_size
+        return losses
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
+    ) -> None:
+        """Clip to the norm of 1, and keep what the norm was before."""
+        norm = nn.utils.clip_grad_norm_(self.adapter.parameters(), CLIP_NORM)
+        assert self.measured is not None
+        self.measured = replace(self.measured, gradient_norm=norm.detach())
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW as torch has it, its rate falling linearly to a tenth over all steps."""
-        optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=self.schedule.learning_rate)
+        """AdamW as torch has it, its rate falling linearly to a tenth over all steps; fused: one kernel, not ten."""
+        optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=self.schedule.learning_rate, fused=True)
         falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, total_iters=self.schedule.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "step"}}
 
-    def train_dataloader(self) -> "Ticks":
-        """One tick per step: the sample is chosen from the step's number."""
-        return Ticks(self.schedule.steps)
+    def transfer_batch_to_device(self, batch: tuple[Streams, ...], device: torch.device, dataloader_idx: int) -> Any:
+        """The feed has put it there already; Lightning would copy every dataclass."""
+        return batch
 
 
-class Ticks:
-    """Counts steps, and goes on from where a checkpoint was taken."""
+@dataclass(frozen=True)
+class Measured:
+    """What one optimisation step was, over all devices; its tensors are still being computed."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.done = steps, 0
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[int]:
-        while self.done < self.steps:
-            self.done += 1
-            yield self.done - 1
-
-    def state_dict(self) -> dict[str, int]:
-        """Kept in Lightning's checkpoint."""
-        return {"done": self.done}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Called by Lightning before the first tick of a resumed run."""
-        self.done = state["done"]
+    tokens: int
+    losses: Tensor  # [number of modalities]
+    gradient_norm: Tensor | None = None  # before clipping
 
 
-def trainer_options(schedule: Schedule, device: torch.device) -> dict[str, Any]:
+def trainer_options(schedule: Schedule, device: torch.device, devices: int = 1) -> dict[str, Any]:
     """Arguments of a quiet `lightning.Trainer`: no bar, no summary, no files but the checkpoints that callers save.
 
     Deterministic, so that a resumed run gives the same bytes on a GPU, too.
     """
+    one = [device.index or 0] if device.type == "cuda" else 1
     return {
         "max_steps": schedule.steps,
         "max_epochs": -1,
         "accelerator": "gpu" if device.type == "cuda" else "cpu",
-        "devices": [device.index or 0] if device.type == "cuda" else 1,
-        "gradient_clip_val": CLIP_NORM,
+        "devices": one if devices == 1 else devices,
+        "strategy": "auto" if devices == 1 else DDPStrategy(timeout=LONGEST_WAIT),
         "deterministic": True,
         "logger": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
-        "log_every_n_steps": 1,
+        "use_distributed_sampler": False,  # the feed shares samples out
     }

@@ -104,7 +104,7 @@ def velocities(
     *,
     skip_self_attention: frozenset[int] = frozenset(),
     isolated: bool = False,
-    checkpointing: bool = False,
+    recomputed: int = 0,
 ) -> dict[Modality, Tensor]:
     """Predicted noise - clean of every token of the streams present.
 
@@ -113,7 +113,8 @@ def velocities(
         streams: video, audio or both; each token's sigma is 0 or its stream's sigma.
         skip_self_attention: blocks whose self-attention passes its values through (STG).
         isolated: leave out the attention between the streams (modality guidance).
-        checkpointing: recompute every block in the backward pass; nothing happens where no gradient is taken.
+        recomputed: how many of the first blocks are computed once more in the backward pass instead of being
+            remembered. The first, because the memory of the later ones is free again by then.
 
     Returns:
         float32 [B, L, 128] per stream, in the order of the given tokens, reference tokens included.
@@ -128,8 +129,9 @@ def velocities(
     }
     for index, block in enumerate(model.get_submodule("transformer_blocks").children()):
         run: Callable[..., Hidden] = _block
-        if checkpointing and torch.is_grad_enabled():
-            hidden = checkpoint(run, block, hidden, prepared, index in skip_self_attention, use_reentrant=False)
+        if index < recomputed and torch.is_grad_enabled():
+            skip = index in skip_self_attention
+            hidden = checkpoint(run, block, hidden, prepared, skip, use_reentrant=False, preserve_rng_state=False)
         else:
             hidden = run(block, hidden, prepared, index in skip_self_attention)
     return {modality: _output(model, hidden[modality], prepared[modality]).float() for modality in streams}

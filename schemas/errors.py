@@ -20,6 +20,8 @@ LtxFlowsError
 ├── MachineNotReady        the operator mends it: exit 1
 │   ├── MissingTool            ffmpeg, ffprobe or rubberband is not installed
 │   ├── BaseModelUnavailable   the base model's folder or Hub id does not load
+│   ├── DeviceFull             a training does not fit the device's memory
+│   ├── CheckpointMismatch     a training's checkpoint is damaged or of another job
 │   └── ServerUnavailable      no Prefect server could be reached or started
 ├── StoreDamaged           an artifact is gone or differs from what was written: exit 1, made anew on retry
 ├── ConditionError         a condition that does not fit its clip: a defect of ours, exit 1
@@ -254,6 +256,14 @@ class MissingTool(MachineNotReady):
 
 class BaseModelUnavailable(MachineNotReady):
     """The base model's folder or Hub id does not load."""
+
+
+class DeviceFull(MachineNotReady):
+    """A training does not fit the device's memory, even at its most frugal."""
+
+
+class CheckpointMismatch(MachineNotReady):
+    """A training's checkpoint is damaged or of another job: never overwritten, never restarted from silently."""
 
 
 class ServerUnavailable(MachineNotReady):

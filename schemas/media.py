@@ -90,10 +90,13 @@ class MediaFile(Frozen):
 
 
 class SceneRange(Frozen):
-    """Frames [start, end) of a clip that was split into scenes."""
+    """Frames [start, end) of a clip that was split into scenes, and when they are shown: rates may vary."""
 
     start: int
     end: int
+    start_seconds: float  # on the file's own clock
+    seconds: float
+    seek_seconds: float  # 0.0, or between the frame before and the first one
 
 
 class Sample(Frozen):
@@ -158,9 +161,4 @@ class FittedSample(Frozen):
     caption: str
     files: dict[Role, str] = {}  # names in the archive
     clips: dict[Role, Clip]
-
-    @property
-    def fps(self) -> float:
-        """Frame rate of the target; sound alone has none and is placed in seconds."""
-        video = self.clips["target"].video
-        return video.fps if video else 1.0
+    fps: float  # of the target, whether it is here or to be generated; sound alone has none and is placed in seconds

@@ -124,6 +124,11 @@ class TrainRequest(Form):
         raise NotImplementedError
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the dataset report says of the request itself: fields that are accepted and have no effect."""
+        return ()
+
+    @property
     def previews(self) -> tuple[ValidationSample, ...]:
         """The validation samples; every endpoint declares its own kind of them as `validation`."""
         return tuple(getattr(self, "validation", ()))
@@ -173,13 +178,22 @@ class VideoTrainRequest(TrainRequest):
 
     @property
     def fitting(self) -> Fitting:
-        splits = self.split_input_into_scenes and type(self).model_fields["split_input_into_scenes"].default
         return Fitting(
             auto_scale=self.auto_scale_input,
             normalize=self.audio_normalize,
             preserve_pitch=self.audio_preserve_pitch,
-            split_above_seconds=self.split_input_duration_threshold if splits else None,
+            split_above_seconds=self.split_input_duration_threshold if self._splits() else None,
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if self.split_input_into_scenes and not self._splits():
+            return ("split_input_into_scenes is ignored: scenes are not split in this mode; provide pre-split clips",)
+        return ()
+
+    def _splits(self) -> bool:
+        """Only a mode that splits unless told otherwise splits at all: where samples have several files, none does."""
+        return self.split_input_into_scenes and bool(type(self).model_fields["split_input_into_scenes"].default)
 
 
 class AudioTrainRequest(VideoTrainRequest):

@@ -1,6 +1,7 @@
 """What comes out: files, the bill, the dataset report, the answer of `plan`."""
 
 from decimal import Decimal
+from typing import Literal
 
 from pydantic import BaseModel, Field, field_serializer
 
@@ -52,6 +53,49 @@ class PlannedSample(Frozen):
     files: dict[Role, str]
 
 
+class Heard(Frozen):
+    """The window of a clip's sound that is trained on."""
+
+    start_seconds: float  # on the file's own clock
+    seconds: float
+    stretch: float  # 2.0: twice as long
+    gain: float
+
+
+class Seen(Frozen):
+    """The frames of a clip that are trained on."""
+
+    frames: int
+    fps: float
+    start_seconds: float
+
+
+class FileFate(Frozen):
+    """What became of one file of the archive; a clip that was split into scenes has one of these for each."""
+
+    file: str
+    fate: Literal["kept", "caption", "skipped", "ignored"]
+    role: Role | None = None
+    sample: str | None = None
+    reason: str = ""
+    video: Seen | None = None
+    audio: Heard | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+
+class Win(Frozen):
+    """What changing one parameter of the request would win back."""
+
+    parameter: str
+    value: int | float | bool
+    keeps: int
+    of: int
+
+    def __str__(self) -> str:
+        value = str(self.value).lower() if isinstance(self.value, bool) else f"{self.value:g}"
+        return f"{self.parameter} {value} keeps {self.keeps} of {self.of}"
+
+
 class DatasetReport(BaseModel):
     """Every sample of the archive with its fate; nothing is dropped silently."""
 
@@ -61,6 +105,8 @@ class DatasetReport(BaseModel):
     ignored: list[str] = Field(default_factory=list)
     samples: list[PlannedSample]
     bucket: Bucket
+    wins: list[Win] = Field(default_factory=list)
+    files: list[FileFate] = Field(default_factory=list)
 
 
 class PlanAnswer(BaseModel):

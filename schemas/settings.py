@@ -2,9 +2,12 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BaseWeights = Literal["bf16", "fp8", "int8"]
 
 
 class Settings(BaseSettings):
@@ -20,6 +23,10 @@ class Settings(BaseSettings):
     outputs: str = Field("", description="fsspec URL that finished files go to; default HOME/outputs.")
     database_url: str = Field("", description="SQLAlchemy URL of the ledger; default SQLite under HOME.")
     device: str = Field("auto", description="`auto`, `cuda`, `cuda:1` or `cpu`.")
+    devices: int = Field(1, ge=1, description="Devices a training runs on, each with a sample of its own per step.")
+    base_weights: BaseWeights = Field(
+        "bf16", description="How the frozen base is kept while training; 8 bits halve its memory."
+    )
     allow_private_hosts: bool = Field(False, description="Allow downloads from loopback and private addresses.")
     allow_file_root: Path | None = Field(None, description="Allow file:// and plain paths below this folder.")
     max_download_bytes: int = Field(50 * 2**30, description="Largest file that is downloaded.")

@@ -27,6 +27,8 @@ def read_plain(path: Path, end_seconds: float) -> tuple[Waveform, int] | None:
                 return None  # ffmpeg knows which channel is which
             wanted = max(1, round(max(end_seconds, 0.0) * file.samplerate) + 1)
             wave = file.read(min(wanted, file.frames), dtype="float32", always_2d=True)
+            if len(wave) < min(wanted, file.frames):
+                return None  # cut off, whatever its header says: ffmpeg tells where
             return as_stereo(wave.T), int(file.samplerate)
     except soundfile.LibsndfileError:
         return None

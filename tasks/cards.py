@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from schemas.result import DatasetReport
+from schemas.result import DatasetReport, FileFate
 from tasks.ffmpeg import still
 from tasks.store import Artifact, store
 
@@ -14,13 +14,23 @@ WIDTH, HEIGHT, MARGIN = 640, 240, 28
 
 
 def dataset_card(report: DatasetReport) -> None:
-    """One row per sample: kept, skipped, and why."""
-    kept = [
-        {"sample": sample.name, "fate": "kept", "reason": "", "caption": sample.caption} for sample in report.samples
-    ]
-    skipped = [{"sample": s.name, "fate": "skipped", "reason": s.reason, "caption": ""} for s in report.skipped]
-    warnings = [{"sample": "", "fate": "warning", "reason": text, "caption": ""} for text in report.warnings]
-    create_table_artifact([*kept, *skipped, *warnings], key="dataset-report", description=f"{report.kept} samples kept")
+    """One row per file of the archive: its fate and why; then what to look at, and what would win back more."""
+    captions = {sample.name: sample.caption for sample in report.samples}
+    rows = [_fate(file, captions.get(file.sample or "", "") if file.role == "target" else "") for file in report.files]
+    warnings = [{"file": "", "fate": "warning", "reason": text} for text in report.warnings]
+    wins = "".join(f"; {win}" for win in report.wins)
+    create_table_artifact([*rows, *warnings], key="dataset-report", description=f"{report.kept} samples kept{wins}")
+
+
+def _fate(file: FileFate, caption: str) -> dict[str, str]:
+    return {
+        "file": file.file,
+        "fate": file.fate,
+        "sample": file.sample or "",
+        "role": file.role or "",
+        "reason": file.reason,
+        "caption": caption,
+    }
 
 
 def loss_card(losses: dict[str, list[float]]) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models import base as base_model
-from models.conditions import regenerated_cells
+from models.conditions import regenerated_cells, white_pixels
 from models.encoders import AudioEncoder, TextEncoder, VideoEncoder
 from schemas.media import FittedAudio, FittedVideo, Role
 from schemas.settings import settings
@@ -85,8 +85,7 @@ def _audios(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
 
 def _masks(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
     for want, frames in _ahead(wanted, _frames):
-        luma = frames.float().mean(dim=-1) / 255.0  # decoded as grey: all channels are equal
-        yield want, {"latent": regenerated_cells(luma)}
+        yield want, {"latent": regenerated_cells(white_pixels(frames))}
 
 
 def _texts(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:

@@ -2,7 +2,9 @@
 so that no name in an archive can become a path of ours. What each rule is against: facts/media.md, section 5.
 """
 
+import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,10 +20,16 @@ from tasks.keeping import keep
 from tasks.looking import refuse
 from tasks.store import CHUNK, media_address, store, temporary_folder
 
-ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz")
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 BOMB_RATIO, BOMB_BYTES = 200, 100 * 2**20  # media barely compress: such a file unpacks to nothing of use
 LOCAL_HEADER = 30  # bytes before an entry's name
-BROKEN = (zipfile.BadZipFile, RuntimeError, NotImplementedError, UnicodeDecodeError, OSError, EOFError, zlib.error)
+END, END64, END64_LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
+LONGEST_END = 22 + 0xFFFF  # bytes: the last record and a comment
+LISTING_BYTES = 1024  # of the listing for each entry, on average; a name alone may have 65535
+BROKEN = (
+    zipfile.BadZipFile, RuntimeError, NotImplementedError, UnicodeDecodeError, OSError, EOFError, ValueError,
+    zlib.error, lzma.LZMAError, struct.error,
+)  # fmt: skip
 
 
 class Extracted(Frozen):
@@ -46,18 +54,22 @@ def extract_archive(archive: MediaFile) -> Extracted:
         ArchiveRejected, DuplicateName, Rejections: it is no zip, broken or unsafe; every bad entry is named.
     """
     with store().media(archive.sha256) as path, _opened(path, archive.name) as bundle:
-        entries = [entry for entry in bundle.infolist() if not entry.is_dir()]
+        # not is_dir(): it fails where a name is empty
+        entries = [entry for entry in bundle.infolist() if not entry.filename.endswith("/")]
         _check_archive(bundle, entries, archive.name)
         names = [_clean(entry.filename) for entry in entries]
-        wanted = [(entry, name) for entry, name in zip(entries, names, strict=True) if not _ignored(name)]
+        wanted = [(entry, name) for entry, name in zip(entries, names, strict=True) if not is_hidden(name)]
         _check_entries(entries, [name for _, name in wanted])
+        _check_ratio(entries, archive.name)
         _check_overlaps(path, bundle, entries, archive.name)
         files = tuple(_read(bundle, entry, name) for entry, name in wanted)
-    return Extracted(archive=archive.name, files=files, ignored=tuple(sorted(name for name in names if _ignored(name))))
+    hidden = sorted(name for name in names if is_hidden(name))
+    return Extracted(archive=archive.name, files=files, ignored=tuple(hidden))
 
 
 @contextmanager
 def _opened(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
+    _check_listing(path, name)
     try:
         bundle = zipfile.ZipFile(path)
     except UnicodeDecodeError as error:
@@ -71,6 +83,25 @@ def _opened(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
         raise ArchiveRejected(name, hint) from error
     with bundle:
         yield bundle
+
+
+def _check_listing(path: Path, name: str) -> None:
+    """How much the archive lists, before zipfile reads it: a million entries cost a gigabyte of memory."""
+    most = settings().max_archive_entries
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, LONGEST_END + 76), 2)
+        tail = file.read()
+    at = len(tail) - 22 if tail[-22:].startswith(END) else tail.rfind(END)  # in the order that zipfile looks
+    if at < 0 or len(tail) < at + 22:
+        return  # zipfile will say that it is no archive
+    count, size = struct.unpack("<HI", tail[at + 10 : at + 16])
+    record = tail[max(at - 76, 0) : at]
+    if len(record) == 76 and record.startswith(END64) and record[56:].startswith(END64_LOCATOR):
+        count, size = struct.unpack("<QQ", record[32:48])
+    if count > most:
+        raise ArchiveRejected(name, f"{count} entries, at most {most} are allowed")
+    if size > most * LISTING_BYTES:
+        raise ArchiveRejected(name, f"its list of files has {size} bytes, at most {most * LISTING_BYTES} are allowed")
 
 
 def _check_archive(bundle: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], name: str) -> None:
@@ -109,7 +140,7 @@ def _entry_fault(entry: zipfile.ZipInfo) -> str | None:
         return "is a link or a device, not a file"
     if entry.flag_bits & 1:
         return "is encrypted; pack it without a password"
-    if name.lower().endswith(ARCHIVES) and not _ignored(_clean(name)):
+    if name.lower().endswith(ARCHIVES) and not is_hidden(_clean(name)):
         return "the archive contains another archive; unpack it first"
     return _size_fault(entry)
 
@@ -122,12 +153,21 @@ def _size_fault(entry: zipfile.ZipInfo) -> str | None:
     return None
 
 
+def _check_ratio(entries: Sequence[zipfile.ZipInfo], name: str) -> None:
+    """A bomb may come in pieces, each of them below the bound for one file."""
+    total, packed = sum(entry.file_size for entry in entries), sum(entry.compress_size for entry in entries)
+    if total > BOMB_BYTES and total > BOMB_RATIO * max(packed, 1):
+        raise ArchiveRejected(name, f"unpacks to {total} bytes from {packed}: no set of media does")
+
+
 def _check_overlaps(path: Path, bundle: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], name: str) -> None:
     """Entries that share bytes make a small archive unpack to any size; zipfile reads them without a word."""
     ordered = sorted(entries, key=lambda entry: entry.header_offset)
     ends = [entry.header_offset for entry in ordered[1:]] + [bundle.start_dir]
     with path.open("rb") as file:
         for entry, end in zip(ordered, ends, strict=True):
+            if entry.header_offset < 0:
+                raise ArchiveRejected(name, f"broken or unsafe: {entry.filename} lies outside of the archive")
             file.seek(entry.header_offset)
             header = file.read(LOCAL_HEADER)
             lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
@@ -167,7 +207,8 @@ def _clean(name: str) -> str:
     return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
 
 
-def _ignored(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """What operating systems leave in archives, and what people hide."""
     parts = name.split("/")
     return any(part == "__MACOSX" or part.startswith(".") for part in parts) or parts[-1].lower() in (
         "thumbs.db", "desktop.ini",

@@ -12,7 +12,7 @@ from schemas.errors import TRAINING_DATA, DownloadInterrupted, DownloadRejected,
 from schemas.media import MediaFile
 from schemas.settings import settings
 from tasks.keeping import keep
-from tasks.store import CHUNK, file_sha256, temporary_folder
+from tasks.store import file_sha256, temporary_folder
 
 Shown = Callable[[int, int], None]
 PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<error")
@@ -113,33 +113,13 @@ def _fetch_remote(url: str, parts: SplitResult, target: Target) -> None:
 
         fetch_web(url, target)
     elif parts.scheme == "s3":
-        _fetch_s3(parts, target)
+        from tasks.s3 import fetch_s3  # noqa: PLC0415
+
+        fetch_s3(url, target)
     elif parts.scheme == "data" and target.where != TRAINING_DATA:
         _fetch_data(url, target)
     else:
         raise target.refusal(f"{parts.scheme}: URLs are not supported; use http, https or s3")
-
-
-def _fetch_s3(parts: SplitResult, target: Target) -> None:
-    import s3fs  # noqa: PLC0415
-    from botocore.exceptions import (  # type: ignore[import-untyped]  # noqa: PLC0415
-        BotoCoreError,
-        ClientError,
-        NoCredentialsError,
-    )
-
-    try:
-        bucket = s3fs.S3FileSystem()
-        with bucket.open(f"{parts.netloc}{parts.path}", "rb") as source:
-            target.expect(int(source.size))
-            while chunk := source.read(CHUNK):
-                target.write(chunk)
-    except FileNotFoundError as error:
-        raise target.refusal("there is no such object") from error
-    except (PermissionError, NoCredentialsError) as error:
-        raise target.refusal("access denied; check the AWS_ variables of this machine") from error
-    except (BotoCoreError, ClientError, OSError) as error:
-        raise target.interruption(type(error).__name__) from error
 
 
 def _fetch_data(url: str, target: Target) -> None:

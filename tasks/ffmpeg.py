@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import IO, Any
 
 import ffmpeg
@@ -19,6 +20,9 @@ from tasks.probe import probe
 
 THREADS = 2  # more are slower for clips this short (facts/media.md, section 2); x264's bytes depend on the number
 CRF = 14
+MOST_SECONDS = 900.0  # that one clip may take; a file that keeps ffmpeg busy for longer is made to
+SEEK_SECONDS = 10.0  # of a sound that are rather read than skipped; decoding starts a second before the window
+LOST_SECONDS = 0.1  # of a sound that may be missing at its end: codecs pad, containers round
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error")
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
@@ -56,9 +60,13 @@ def decode_audio(path: Path, audio: FittedAudio, rate: int, *, name: str | None 
         UnreadableClip: nothing of it decodes, or what decodes is no sound.
         MissingTool: rubberband is not installed, and the sound is stretched at its pitch.
     """
-    end = audio.start_seconds + audio.seconds
-    plain = read_plain(path, end)
-    wave, own_rate = plain if plain is not None else _read_any(path, end, name or path.name)
+    plain = read_plain(path, audio.start_seconds + audio.seconds) if audio.start_seconds < SEEK_SECONDS else None
+    if plain is not None:
+        wave, own_rate = plain
+    else:
+        skipped = max(audio.start_seconds - 1.0, 0.0) if audio.start_seconds >= SEEK_SECONDS else 0.0
+        audio = audio.model_copy(update={"start_seconds": audio.start_seconds - skipped})
+        wave, own_rate = _read_any(path, skipped, audio.start_seconds + audio.seconds, name or path.name)
     if not np.isfinite(wave).all():
         raise UnreadableClip(name or path.name, kind="audio", reason="it has values that are no numbers")
     return fitted(wave, own_rate, audio, rate)
@@ -69,8 +77,8 @@ def write_video(
     frames: Iterable[Frames],
     fps: float,
     size: tuple[int, int],
-    audio: Waveform | None,
-    rate: int,
+    audio: Waveform | Path | None,
+    rate: int = 0,
 ) -> None:
     """Write an mp4 that every player shows: H.264, AAC 192k, the same bytes for the same content.
 
@@ -79,8 +87,8 @@ def write_video(
         frames: uint8 [height, width, 3] each, RGB.
         fps: frames per second.
         size: width and height, both even.
-        audio: [2, N], or None for a silent reel.
-        rate: samples per second of the audio.
+        audio: [2, N], or a wav file that need not fit in memory; None for a silent reel.
+        rate: samples per second of an audio in memory.
     """
     with tempfile.TemporaryDirectory(prefix="ltx-flows-") as folder, tempfile.TemporaryFile() as errors:
         command = _writing(path, fps, size, _sound_file(Path(folder), audio, rate))
@@ -118,7 +126,7 @@ def sample_frames(path: Path, width: int, height: int) -> Iterator[Frames]:
     """Every presented frame, small and in BGR order, one at a time: what scene detection looks at."""
     output = {"vf": f"scale={width}:{height}:flags=fast_bilinear", "fps_mode": "passthrough"}
     command = _reading(path, "V:0", {}, {**output, "format": "rawvideo", "pix_fmt": "bgr24"})
-    with _running(command) as (pipe, _):
+    with _running(command, MOST_SECONDS * 60) as (pipe, _):  # a film may be two hours long
         while True:
             frame = np.empty((height, width, 3), np.uint8)
             if _fill(pipe, frame.data.cast("B")) < frame.nbytes:
@@ -153,37 +161,44 @@ def _writing(path: Path, fps: float, size: tuple[int, int], sound: Path | None) 
     return command
 
 
-def _sound_file(folder: Path, audio: Waveform | None, rate: int) -> Path | None:
-    if audio is None:
-        return None
+def _sound_file(folder: Path, audio: Waveform | Path | None, rate: int) -> Path | None:
+    if audio is None or isinstance(audio, Path):
+        return audio
     soundfile.write(folder / "sound.wav", audio.T, rate, subtype="FLOAT")
     return folder / "sound.wav"
 
 
-def _read_any(path: Path, end_seconds: float, name: str) -> tuple[Waveform, int]:
-    """What soundfile cannot read, from the file's zero to `end_seconds`. A late track gets its silence back."""
+def _read_any(path: Path, skipped: float, wanted: float, name: str) -> tuple[Waveform, int]:
+    """What soundfile cannot read: `wanted` seconds after `skipped` ones. A late track gets its silence back."""
     sound = probe(path, name, "audio").audio
     rate = sound.rate if sound and sound.rate else 48_000
     channels = 1 if sound and sound.channels == 1 else 2  # ffmpeg would make mono 3 dB quieter on its way to stereo
-    output = {"af": "aresample=async=1:first_pts=0", "t": f"{max(end_seconds, 0.0) + 0.1:.6f}"}
-    command = _reading(path, "a:0", {}, {**output, "ar": rate, "ac": channels, "format": "f32le"})
+    end = max(wanted, 0.0) + 0.1  # atrim: a gap of years in its times would be filled with silence
+    output = {"af": f"atrim=end={end + 1:.6f},aresample=async=1:first_pts=0", "t": f"{end:.6f}"}
+    source = {"ss": f"{skipped:.6f}"} if skipped else {}
+    command = _reading(path, "a:0", source, {**output, "ar": rate, "ac": channels, "format": "f32le"})
     with _running(command) as (pipe, errors):
         data = pipe.read()
-        if not data:
-            raise UnreadableClip(name, kind="audio", reason=_said(pipe, errors))
+        promised = min(wanted, sound.end - skipped) if sound else 0.0
+        if not data or len(data) / (4 * channels * rate) < promised - LOST_SECONDS:
+            have = f"{len(data) / (4 * channels * rate):.2f} of {promised:.2f} s"
+            raise UnreadableClip(name, kind="audio", reason=f"{have}: {_said(pipe, errors)}")
     wave = np.frombuffer(data[: len(data) // (4 * channels) * 4 * channels], np.float32)
     return as_stereo(wave.reshape(-1, channels).T), rate
 
 
 @contextmanager
-def _running(command: list[str]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def _running(command: list[str], seconds: float = MOST_SECONDS) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """ffmpeg's output, and a file with what it says: a pipe would fill up and stop it."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+        limit = Timer(seconds, process.kill)
+        limit.start()
         assert process.stdout is not None
         try:
             yield process.stdout, errors
         finally:
+            limit.cancel()
             process.stdout.close()
             process.kill()
             process.wait()

@@ -12,13 +12,13 @@ from tasks.step import Progress, step
 __all__ = ["Fitted", "fit", "fit_given", "fit_previews", "fit_samples", "settle_given", "settle_samples"]
 
 
-@step("fit", version=1)
+@step("fit", version=2)
 def fit(samples: tuple[Sample, ...], bucket: Bucket, tracks: tuple[Track, ...], fitting: Fitting) -> Fitted:
     """Samples -> what is seen of each; those that are too short are skipped with their reason."""
     return fit_samples(samples, bucket, tracks, fitting, Progress("fit", "Clips checked"))
 
 
-@step("fit-previews", version=1)
+@step("fit-previews", version=2)
 def fit_previews(
     previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: Fitting
 ) -> tuple[FittedSample, ...]:

@@ -11,16 +11,18 @@ from schemas.plan import Plan, Track
 from schemas.preview import PreviewSample
 from tasks.audio import SILENCE, peak_gain
 from tasks.ffmpeg import decode_audio, decode_video
+from tasks.geometry import small
 from tasks.given import settle_given
 from tasks.looking import each
 from tasks.remember import remembered
 from tasks.settling import Fitted, settle_samples
 from tasks.store import key_of, store
+from tasks.winning import won_back
 
-VERSION = 1  # of what a check finds
+VERSION = 2  # of what a check finds
+HALF = 127  # of luma: what is above is white
 THUMBNAIL = 16  # pixels a side: decoding is what is checked, not the picture
 CHECK_RATE = 16_000  # of LTX-2's audio encoder: its peak is what counts
-BLACK, WHITE = 2, 250
 
 Shown = Callable[[int, int], None]
 
@@ -69,6 +71,7 @@ def fit_samples(
         samples=tuple(_with_gain(sample, checked) for sample in settled.samples),
         skipped=settled.skipped,
         warnings=(*settled.warnings, *remarks),
+        wins=won_back(samples, settled, bucket, tracks, fitting),
     )
 
 
@@ -111,18 +114,20 @@ def _decode(part: _Part, normalize: bool) -> Check:
                 silent = float(np.abs(wave).max(initial=0.0)) < SILENCE
                 remark = ("'s sound is silent",) if silent else ()
                 return Check(gain=peak_gain(wave) if normalize else 1.0, remarks=remark)
-            small = f"{part.content.filters},scale={THUMBNAIL}:{THUMBNAIL}:flags=area"
-            size = {"filters": small, "width": THUMBNAIL, "height": THUMBNAIL}
-            frames = decode_video(path, part.content.model_copy(update=size), name=part.file)
+            if part.role == "mask":
+                return Check(remarks=_mask_remarks(decode_video(path, part.content, name=part.file)[..., 0] > HALF))
+            filters = small(part.content.filters, THUMBNAIL, "neighbor")  # nobody looks at it
+            size = {"filters": filters, "width": THUMBNAIL, "height": THUMBNAIL}
+            decode_video(path, part.content.model_copy(update=size), name=part.file)
     except UnreadableClip as error:
         raise UnreadableClip(part.file, kind=error.kind, reason=error.reason, where=part.where) from error
-    return Check(remarks=_mask_remarks(frames) if part.role == "mask" else ())
+    return Check()
 
 
-def _mask_remarks(frames: np.ndarray) -> tuple[str, ...]:
-    if frames.max() < BLACK:
+def _mask_remarks(white: np.ndarray) -> tuple[str, ...]:
+    if not white.any():
         return (" is all black: nothing of the clip would be regenerated",)
-    if frames.min() > WHITE:
+    if white.all():
         return (" is all white: all of the clip would be regenerated",)
     return ()
 

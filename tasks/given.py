@@ -47,7 +47,8 @@ def settle_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fi
             faults.append(fault)
     if faults:
         refuse(faults)
-    return FittedSample(name=preview.name, caption=preview.prompt, clips=clips)
+    fps = bucket.picture.fps if bucket.picture else 1.0
+    return FittedSample(name=preview.name, caption=preview.prompt, clips=clips, fps=fps)
 
 
 def _look_at(preview: PreviewSample) -> Probes:

@@ -7,6 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from schemas.media import Bucket, Frozen, Modality, Role
 from schemas.plan import Plan
+from schemas.settings import BaseWeights
 
 FIRST_PREVIEW_INTERVAL = 100
 MOST_PREVIEWS_BETWEEN = 10
@@ -43,8 +44,12 @@ class PreviewJob(Frozen):
 class Job(Frozen):
     """One training."""
 
+    key: str  # of everything that the adapter depends on; a checkpoint with another key is not ours
     base: str
     device: str
+    devices: int = 1
+    base_weights: BaseWeights = "bf16"
+    recompute_all: bool = False  # after the device ran out of memory
     rank: int
     steps: int
     learning_rate: float
@@ -54,8 +59,19 @@ class Job(Frozen):
     folder: Path  # of checkpoints and results; a job that is given the same folder again goes on where it was
 
 
+class Prepared(Frozen):
+    """One step was taken for trial, on the longest sample; the adapter is as it was."""
+
+    event: Literal["prepared"] = "prepared"
+    tokens: int
+    layers: int
+    recomputed: int  # of these layers, in the backward pass, to save memory
+    peak_bytes: int | None  # of the device, if it counts them, when all layers are recomputed
+    free_bytes: int | None  # beside that
+
+
 class Started(Frozen):
-    """The model is loaded; steps follow."""
+    """The model is loaded and its memory suffices; steps follow."""
 
     event: Literal["started"] = "started"
     step: int
@@ -70,6 +86,8 @@ class Stepped(Frozen):
     step: int
     loss: float
     losses: dict[Modality, float]
+    gradient_norm: float  # before clipping
+    tokens_per_second: float  # of all devices, since the last report, previews and checkpoints left out
 
 
 class Previewed(Frozen):
@@ -90,7 +108,22 @@ class Finished(Frozen):
     previews: tuple[Previewed, ...]
 
 
-Event = Annotated[Started | Stepped | Previewed | Finished, Field(discriminator="event")]
+class Failed(Frozen):
+    """The training cannot go on, for a reason that has a class of its own in schemas/errors.py."""
+
+    event: Literal["failed"] = "failed"
+    error: str
+    message: str
+
+
+class Retrying(Frozen):
+    """The device ran out of memory; the training goes on from its checkpoint with less."""
+
+    event: Literal["retrying"] = "retrying"
+    message: str
+
+
+Event = Annotated[Prepared | Started | Stepped | Previewed | Finished | Failed | Retrying, Field(discriminator="event")]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 

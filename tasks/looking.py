@@ -38,7 +38,7 @@ def look(file: MediaFile, role: Role, wanted: Sequence[Modality], where: Loc = T
     except UnreadableClip as error:
         raise UnreadableClip(file.name, kind=kind, reason=error.reason, where=where) from error
     if "video" in wanted and (found.video is None or not found.video.frames):
-        raise UnreadableClip(file.name, kind="video", reason="it has no picture", where=where)
+        raise UnreadableClip(file.name, kind="video", reason="it has no picture, or one that is too large", where=where)
     if "video" in wanted and role != "mask" and found.video and found.video.still:
         raise UnsupportedFile(file.name, "video", VIDEO_FORMATS, "it is an image", where=where)
     if "audio" in wanted and found.audio is None:

@@ -8,7 +8,7 @@ from tasks.step import step
 __all__ = ["Matched", "match", "match_samples"]
 
 
-@step("match", version=1)
+@step("match", version=2)
 def match(extracted: Extracted, layout: Layout) -> Matched:
     """Files -> samples; all faults of the archive together."""
     return match_samples(extracted, layout)

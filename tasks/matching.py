@@ -30,6 +30,7 @@ class Matched(Frozen):
     """Samples, and the files that none of them uses."""
 
     samples: tuple[Sample, ...]
+    captions: dict[str, str]  # by the sample's name, the file's
     ignored: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -78,8 +79,8 @@ def match_samples(extracted: Extracted, layout: Layout) -> Matched:
     if not groups:
         raise NothingFound(extracted.archive, tuple(dict.fromkeys(e for slot in layout.slots for e in slot.extensions)))
     samples, used, warnings = _captioned(groups, captions, layout)
-    ignored += [file.name for file in captions if file.name not in used]
-    return Matched(samples=tuple(samples), ignored=tuple(sorted(ignored)), warnings=tuple(warnings))
+    ignored += sorted({file.name for file in captions} - set(used.values()))
+    return Matched(samples=tuple(samples), captions=used, ignored=tuple(sorted(ignored)), warnings=tuple(warnings))
 
 
 def _place(file: MediaFile, layout: Layout) -> _Placed | UnsupportedFile:
@@ -128,10 +129,10 @@ def _missing(groups: dict[_Key, dict[Role, _Placed]], layout: Layout) -> Iterato
 
 def _captioned(
     groups: dict[_Key, dict[Role, _Placed]], captions: Sequence[MediaFile], layout: Layout
-) -> tuple[list[Sample], set[str], list[str]]:
-    """Samples in the order of their names, the caption files they use, and what to warn of."""
+) -> tuple[list[Sample], dict[str, str], list[str]]:
+    """Samples in the order of their names, the caption file of each, and what to warn of."""
     samples: list[Sample] = []
-    used: set[str] = set()
+    used: dict[str, str] = {}
     warnings: list[str] = []
     names = _names(groups, layout)
     shelf = _Shelf(layout, captions)
@@ -142,7 +143,8 @@ def _captioned(
                 f"{names[key]}: {' and '.join(file.name for file in found)} could be its caption; none is used"
             )
         caption = read_caption(found[0]) if len(found) == 1 else ""
-        used.update(file.name for file in found)
+        if len(found) == 1:
+            used[names[key]] = found[0].name
         files = {role: place.file for role, place in group.items()}
         samples.append(Sample(name=names[key], caption=caption, files=files))
     without = [sample.name for sample in samples if not sample.caption]

@@ -11,7 +11,8 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,h264,hevc,asf,mp3,wav,w64,aiff,flac,ogg,aac,"
     "png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,image2"
 )
-ONLY_THE_FILE = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"}
+MOST_PIXELS = 8192 * 8192  # of a frame; an image of 16384 x 16384 takes a gigabyte and may be a file of 300 kB
+ONLY_THE_FILE = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe", "max_pixels": str(MOST_PIXELS)}
 
 PACKAGES = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg", "rubberband": "rubberband-cli"}
 
@@ -39,11 +40,11 @@ def _version(name: str) -> str:
     return first.removeprefix(f"{name} version ").split(" ")[0]
 
 
-def complaint(errors: IO[bytes]) -> str:
-    """The last thing that ffmpeg said, without the address of its object."""
+def complaint(errors: IO[bytes], *, first: bool = False) -> str:
+    """The last (or first) thing that ffmpeg said, without the address of its object."""
     errors.seek(0)
     lines = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-    return without_paths(lines[-1]) if lines else "it ends early"
+    return without_paths(lines[0 if first else -1]) if lines else "it ends early"
 
 
 def without_paths(line: str) -> str:

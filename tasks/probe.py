@@ -5,20 +5,29 @@ discards. Times are on the file's own clock, which is ffmpeg's: its earliest tra
 """
 
 import json
+import math
 import subprocess
+import tempfile
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import Timer
+from typing import Any
 
 from schemas.errors import UnreadableClip
 from schemas.media import Frozen, Modality
-from tasks.media_tool import ONLY_THE_FILE, program, without_paths
+from tasks.media_tool import MOST_PIXELS, ONLY_THE_FILE, complaint, program
 
-VERSION = 1  # of what a probe says: part of the address under which it is kept
+VERSION = 2  # of what a probe says: part of the address under which it is kept
 
 HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 STILL_FORMATS = ("_pipe", "image2")
-FASTEST_FPS = 240.0
+FASTEST_FPS = 240.0  # that a header is believed
+FASTEST_COUNTED_FPS = 1000.0  # that packets are believed: beyond it their times are nonsense
+LEAST_SECONDS, BYTES_PER_SECOND = 60.0, 10e6  # what ffprobe may take; a disk gives ten times as much
 
 
 class VideoProbe(Frozen):
@@ -32,6 +41,7 @@ class VideoProbe(Frozen):
     square_pixels: bool = True
     interlaced: bool = False
     hdr: bool = False
+    untagged: bool = False  # HDR that does not tell its primaries and matrix
     alpha: bool = False
     still: bool = False  # an image
 
@@ -62,10 +72,26 @@ class Probe(Frozen):
     audio: AudioProbe | None = None
 
 
-class _Packet(NamedTuple):
-    stream: int
-    time: float | None
-    seconds: float
+@dataclass
+class _Packets:
+    """What the packets of one stream tell, without those that are not presented; a film has half a million."""
+
+    count: int = 0
+    times: "array[float]" = field(default_factory=lambda: array("d"))  # s, of those that have one
+    end: float = -math.inf
+    seconds: float = 0.0  # of all, where none has a time
+
+    @property
+    def told(self) -> bool:
+        """Whether every packet has a time: AVI and raw streams leave out those that B-frames change."""
+        return len(self.times) == self.count
+
+    def add(self, time: str, seconds: float) -> None:
+        self.count += 1
+        self.seconds += seconds
+        if time != "N/A":
+            self.times.append(float(time))
+            self.end = max(self.end, float(time) + seconds)
 
 
 def probe(path: Path, name: str | None = None, kind: Modality = "video") -> Probe:
@@ -80,83 +106,112 @@ def probe(path: Path, name: str | None = None, kind: Modality = "video") -> Prob
         UnreadableClip: it is no media file.
         MissingTool: ffprobe is not installed.
     """
-    options = ("-show_streams", "-show_format", "-of", "json")
-    about = json.loads(_ffprobe(path, options, name or path.name, kind))
-    streams = about.get("streams", [])
-    picture = next((s for s in streams if s["codec_type"] == "video" and not _is_cover(s)), None)
+    name = name or path.name
+    about, streams = _about(path, name, kind)
+    picture = next(filter(_is_picture, streams), None)
     sound = next((s for s in streams if s["codec_type"] == "audio"), None)
-    packets = _packets(path, name or path.name, kind)
+    if picture and picture["width"] * picture["height"] > MOST_PIXELS:
+        size = f"{picture['width']} x {picture['height']} pixels are more than a frame may have"
+        raise UnreadableClip(name, kind="video", reason=size)
+    packets = _packets(path, name, kind)
     zero = _number(about["format"].get("start_time"))
     still = any(mark in about["format"]["format_name"] for mark in STILL_FORMATS)
     return Probe(
-        video=_video(picture, [p for p in packets if p.stream == picture["index"]], zero, still) if picture else None,
-        audio=_sound(path, sound, packets, zero, alone=picture is None) if sound else None,
+        video=_video(picture, packets[picture["index"]], zero, still) if picture else None,
+        audio=_sound(path, sound, packets[sound["index"]], zero, alone=picture is None) if sound else None,
     )
 
 
-def _ffprobe(path: Path, options: tuple[str, ...], name: str, kind: Modality) -> str:
+def frame_times(path: Path) -> list[float]:
+    """When each frame is shown, on the file's own clock; empty where the file does not tell."""
+    about, streams = _about(path, path.name, "video")
+    picture = next(filter(_is_picture, streams))
+    packets = _packets(path, path.name, "video")[picture["index"]]
+    zero = _number(about["format"].get("start_time"))
+    return sorted(time - zero for time in packets.times) if packets.told else []
+
+
+def _about(path: Path, name: str, kind: Modality) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What headers say of the file, and of each of its streams."""
+    about = json.loads("".join(_ffprobe(path, ("-show_streams", "-show_format", "-of", "json"), name, kind)))
+    return about, [stream for stream in about.get("streams", []) if "codec_type" in stream]
+
+
+def _ffprobe(path: Path, options: tuple[str, ...], name: str, kind: Modality) -> Iterator[str]:
+    """ffprobe's lines as they come. A file that keeps it busy for too long is as good as one that it cannot read."""
     safe = [word for option, value in ONLY_THE_FILE.items() for word in (f"-{option}", value)]
     command = [program("ffprobe"), "-v", "error", *safe, *options, f"file:{path}"]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise UnreadableClip(name, kind=kind, reason=without_paths(lines[0]) if lines else "unknown format")
-    return done.stdout
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace")
+        limit = Timer(LEAST_SECONDS + path.stat().st_size / BYTES_PER_SECOND, process.kill)
+        limit.start()
+        try:
+            assert process.stdout is not None
+            with process.stdout:
+                yield from process.stdout
+            process.wait()
+        finally:
+            limit.cancel()
+            process.kill()
+            process.wait()
+        if process.returncode:
+            raise UnreadableClip(name, kind=kind, reason=complaint(errors, first=True))
 
 
-def _packets(path: Path, name: str, kind: Modality) -> list[_Packet]:
-    """Of all streams, in one pass over the file; without those that are not presented."""
+def _packets(path: Path, name: str, kind: Modality) -> defaultdict[int, _Packets]:
+    """By stream, in one pass over the file."""
     fields = ("-show_entries", "packet=stream_index,pts_time,duration_time,flags", "-of", "csv=p=0")
-    rows = (line.split(",") for line in _ffprobe(path, fields, name, kind).splitlines() if line)
-    return [
-        _Packet(int(row[0]), None if row[1] == "N/A" else float(row[1]), _number(row[2]))
-        for row in rows
-        if len(row) > 3 and "D" not in row[3]
-    ]
+    found: defaultdict[int, _Packets] = defaultdict(_Packets)
+    for line in _ffprobe(path, fields, name, kind):
+        row = line.strip().split(",")
+        if len(row) > 3 and "D" not in row[3]:
+            found[int(row[0])].add(row[1], _number(row[2]))
+    return found
 
 
-def _video(stream: dict[str, Any], packets: list[_Packet], zero: float, still: bool) -> VideoProbe:
+def _video(stream: dict[str, Any], packets: _Packets, zero: float, still: bool) -> VideoProbe:
     width, height = int(stream["width"]), int(stream["height"])
     shape = _fraction(stream.get("sample_aspect_ratio", "1:1").replace(":", "/")) or 1.0
     turned = round(_rotation(stream) / 90) % 2 == 1
-    width = width if shape == 1.0 else round(width * shape)
-    times = sorted(packet.time for packet in packets if packet.time is not None)
+    width = width if shape == 1.0 else max(1, round(width * shape))
     return VideoProbe(
         width=height if turned else width,
         height=width if turned else height,
-        fps=_fps(stream, times),
-        frames=len(packets),
-        start=times[0] - zero if times else 0.0,
+        fps=_fps(stream, sorted(packets.times) if packets.told else []),
+        frames=packets.count,
+        start=(min(packets.times, default=zero) if packets.told else _number(stream.get("start_time"), zero)) - zero,
         square_pixels=shape == 1.0,
         interlaced=stream.get("field_order", "progressive") not in ("progressive", "unknown"),
         hdr=stream.get("color_transfer") in HDR_TRANSFERS,
+        untagged=not {"color_primaries", "color_space"} <= stream.keys(),
         alpha=stream.get("pix_fmt", "").startswith(("rgba", "bgra", "argb", "abgr", "yuva", "gbrap", "ya", "pal8")),
         still=still,
     )
 
 
-def _sound(path: Path, stream: dict[str, Any], packets: list[_Packet], zero: float, *, alone: bool) -> AudioProbe:
-    """As long as it decodes to, where that can be known at once: mp3 packets hold up to 0.04 s of padding."""
+def _sound(path: Path, stream: dict[str, Any], packets: _Packets, zero: float, *, alone: bool) -> AudioProbe:
+    """As long as it decodes to, where that can be known at once.
+
+    mp3 packets hold up to 0.04 s of padding; the header of a flac that was cut off tells its old length.
+    """
     import soundfile  # noqa: PLC0415 - 0.15 s that only looking into files costs
 
-    found = _audio(stream, [p for p in packets if p.stream == stream["index"]], zero)
+    found = _audio(stream, packets, zero)
     try:
-        return found.model_copy(update={"seconds": soundfile.info(path).duration}) if alone else found
+        plain = soundfile.info(path).duration if alone else found.seconds
     except soundfile.LibsndfileError:
         return found
+    return found.model_copy(update={"seconds": min(plain, found.seconds)})
 
 
-def _audio(stream: dict[str, Any], packets: list[_Packet], zero: float) -> AudioProbe:
+def _audio(stream: dict[str, Any], packets: _Packets, zero: float) -> AudioProbe:
     """Length from the packets: headers are up to 0.14 s off, raw .aac has none at all."""
-    times = [packet.time for packet in packets if packet.time is not None]
-    start = _number(stream.get("start_time"), times[0] if times else zero)
-    ends = [packet.time + packet.seconds for packet in packets if packet.time is not None]
-    seconds = max(ends) - start if ends else sum(packet.seconds for packet in packets)
+    start = _number(stream.get("start_time"), packets.times[0] if packets.times else zero)
     return AudioProbe(
         channels=int(stream.get("channels", 0)),
         rate=int(stream.get("sample_rate", 0)),
         start=start - zero,
-        seconds=seconds,
+        seconds=max(packets.end - start, 0.0) if packets.times else packets.seconds,
     )
 
 
@@ -165,7 +220,7 @@ def _fps(stream: dict[str, Any], times: list[float]) -> float:
     stated = [_fraction(stream.get(field)) for field in ("avg_frame_rate", "r_frame_rate")]
     spread = times[-1] - times[0] if times else 0.0
     counted = (len(times) - 1) / spread if spread > 0 else 0.0
-    if not counted:
+    if not 0 < counted <= FASTEST_COUNTED_FPS:
         return next(
             (rate for rate in reversed(stated) if 0 < rate <= FASTEST_FPS), 25.0
         )  # H.264 in AVI: mean is doubled
@@ -177,8 +232,10 @@ def _rotation(stream: dict[str, Any]) -> float:
     return next((float(data["rotation"]) for data in stream.get("side_data_list", []) if "rotation" in data), 0.0)
 
 
-def _is_cover(stream: dict[str, Any]) -> bool:
-    return bool(stream.get("disposition", {}).get("attached_pic"))
+def _is_picture(stream: dict[str, Any]) -> bool:
+    """A video track that is no cover art, and has something to show."""
+    cover = stream.get("disposition", {}).get("attached_pic")
+    return stream["codec_type"] == "video" and bool(stream.get("width")) and not cover
 
 
 def _fraction(text: str | None) -> float:

@@ -1,23 +1,33 @@
-"""The preview reel: latents decoded, what was given put back exactly, a caption band per segment, one file."""
+"""The preview reel: latents decoded, what was given put back exactly, a caption band per segment, one file.
 
-from collections.abc import Callable, Iterator
+A segment shows what the result was made from on its left: the source (where a mask keeps some of it), the reference,
+the result. One hears the result; a reel of sound alone plays the reference and then the result, each as long as the
+preview, because two sounds at once could not be told apart. Segments are written one at a time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import soundfile
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from models import base as base_model
+from models.conditions import white_pixels
 from models.decoders import AudioDecoder, VideoDecoder
-from models.preview import caption_band, keep_opening, with_band
-from schemas.media import AUDIO_STEPS_PER_SECOND, Bucket, FittedAudio, FittedSample, FittedVideo, video_frames
-from schemas.plan import Plan
+from models.preview import captioned, keep_opening, keep_region
+from schemas.media import AUDIO_STEPS_PER_SECOND, Bucket, FittedSample, Role, video_frames
+from schemas.plan import Generated, Plan
 from schemas.settings import settings
+from tasks.audio import Waveform, of_length
 from tasks.base import base
 from tasks.ffmpeg import decode_audio, decode_video, write_video
-from tasks.store import Artifact, store
+from tasks.store import Artifact, store, temporary_folder
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -33,76 +43,104 @@ class Segment:
         return f"step {self.step} - {self.sample.caption}"
 
 
-def write_video_reel(
-    path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, progress: Callable[[int, int], None]
-) -> None:
-    """All segments one after the other, each under its caption; with sound where the plan has it."""
-    assert bucket.picture is not None
-    sound, rate = None, 48000
-    if plan.audio:
-        sounds, rate = _sounds(segments, plan, bucket)
-        sound = np.concatenate(sounds, axis=1)
-    band = caption_band(bucket.picture.width, segments[0].caption)
-    size = (bucket.picture.width, bucket.picture.height + band.shape[0])
-    write_video(path, _pictures(segments, plan, progress), bucket.picture.fps, size, sound, rate)
+def write_video_reel(path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, progress: Progress) -> None:
+    """All segments one after the other, each over its caption; with sound where the plan has it."""
+    assert bucket.picture is not None and plan.video is not None
+    with temporary_folder() as folder:
+        sound = folder / "sound.wav" if plan.audio else None
+        if sound and plan.audio:
+            decoder = _audio_decoder()
+            results = (_result(segment, plan.audio, bucket, decoder) for segment in segments)
+            _write_sound(sound, results, decoder.sample_rate, "FLOAT")
+        frames = _pictures(segments, plan.video, progress)
+        first = next(frames)
+        height, width = first.shape[:2]
+        pixels = (frame.numpy() for frame in chain([first], frames))
+        write_video(path, pixels, bucket.picture.fps, (width, height), sound)
 
 
-def write_audio_reel(
-    path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, progress: Callable[[int, int], None]
-) -> None:
-    """All segments one after the other, as 16-bit stereo."""
-    sounds, rate = _sounds(segments, plan, bucket)
-    progress(len(segments), len(segments))
-    soundfile.write(path, np.concatenate(sounds, axis=1).T, rate, subtype="PCM_16", format="WAV")
+def write_audio_reel(path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, progress: Progress) -> None:
+    """All segments one after the other, as 16-bit stereo; each result after its reference, if it has one."""
+    assert plan.audio is not None
+    decoder = _audio_decoder()
+    _write_sound(path, _sounds(segments, plan.audio, bucket, decoder, progress), decoder.sample_rate, "PCM_16")
 
 
-def _pictures(segments: list[Segment], plan: Plan, progress: Callable[[int, int], None]) -> Iterator[np.ndarray]:
-    assert plan.video is not None
+def _pictures(segments: list[Segment], stream: Generated, progress: Progress) -> Iterator[Tensor]:
     device = base_model.pick_device(settings().device)
     decoder = VideoDecoder(base_model.load_video_vae(base().location, device, base_model.pick_dtype(device)))
     for index, segment in enumerate(segments):
-        frames = decoder.decode(_latent(segment, "video"))
-        if prefix := plan.video.prefix_steps():
-            given = torch.from_numpy(_given_frames(segment.sample))
-            frames = keep_opening(frames, given[: video_frames(prefix)])
-        yield from with_band(frames, segment.caption).numpy()
+        result = decoder.decode(_latent(segment, "video"))
+        yield from captioned(panels(segment.sample, stream, result), segment.caption)
         progress(index + 1, len(segments))
 
 
-def _sounds(segments: list[Segment], plan: Plan, bucket: Bucket) -> tuple[list[np.ndarray], int]:
-    """One [2, N] per segment, as long as the bucket, and their sampling rate."""
-    assert plan.audio is not None
-    device = base_model.pick_device(settings().device)
-    place = base().location
-    decoder = AudioDecoder(base_model.load_audio_vae(place, device), base_model.load_vocoder(place, device))
+def panels(sample: FittedSample, stream: Generated, result: Tensor) -> dict[str, Tensor]:
+    """What stands side by side, by label, with all that was given put back into the result exactly.
+
+    Args:
+        sample: the validation sample as fitted.
+        stream: the video of the plan.
+        result: uint8 [F, H, W, 3], as decoded.
+    """
+    shown: dict[str, Tensor] = {}
+    if stream.masked():
+        shown["source"] = _frames(sample, "target")
+        result = keep_region(result, shown["source"], white_pixels(_frames(sample, "mask")))
+    if prefix := stream.prefix_steps():
+        result = keep_opening(result, _frames(sample, "target")[: video_frames(prefix)])
+    if stream.reference():
+        shown["reference"] = _frames(sample, "reference")
+    return {**shown, "result": result}
+
+
+def _sounds(
+    segments: list[Segment], stream: Generated, bucket: Bucket, decoder: AudioDecoder, progress: Progress
+) -> Iterator[Waveform]:
+    for index, segment in enumerate(segments):
+        if stream.reference():
+            yield _given_sound(segment.sample, "reference", bucket, decoder.sample_rate)
+        yield _result(segment, stream, bucket, decoder)
+        progress(index + 1, len(segments))
+
+
+def _result(segment: Segment, stream: Generated, bucket: Bucket, decoder: AudioDecoder) -> Waveform:
+    """[2, N], as long as the bucket, with a given opening put back exactly."""
     samples = round(bucket.seconds * decoder.sample_rate)
-    given = round(plan.audio.prefix_steps() / AUDIO_STEPS_PER_SECOND * decoder.sample_rate)
-
-    def sound(segment: Segment) -> np.ndarray:
-        generated = decoder.decode(_latent(segment, "audio")).numpy()[:, :samples]
-        generated = np.pad(generated, ((0, 0), (0, samples - generated.shape[1])))
-        if given:
-            generated[:, :given] = _given_sound(segment.sample, decoder.sample_rate)[:, :given]
-        return generated
-
-    return [sound(segment) for segment in segments], decoder.sample_rate
+    generated = of_length(decoder.decode(_latent(segment, "audio")).numpy(), samples)
+    if steps := stream.prefix_steps():
+        given = round(steps / AUDIO_STEPS_PER_SECOND * decoder.sample_rate)
+        generated[:, :given] = _given_sound(segment.sample, "target", bucket, decoder.sample_rate)[:, :given]
+    return generated
 
 
-def _latent(segment: Segment, modality: str) -> torch.Tensor:
+def _write_sound(path: Path, pieces: Iterable[Waveform], rate: int, subtype: str) -> None:
+    with soundfile.SoundFile(path, "w", rate, channels=2, subtype=subtype, format="WAV") as file:
+        for piece in pieces:
+            file.write(piece.T)
+
+
+def _audio_decoder() -> AudioDecoder:
+    device, place = base_model.pick_device(settings().device), base().location
+    return AudioDecoder(base_model.load_audio_vae(place, device), base_model.load_vocoder(place, device))
+
+
+def _latent(segment: Segment, modality: str) -> Tensor:
     with store().local(segment.latents) as path:
-        latent: torch.Tensor = load_file(path)[modality]
+        latent: Tensor = load_file(path)[modality]
         return latent
 
 
-def _given_frames(sample: FittedSample) -> np.ndarray:
-    video = sample.clips["target"].video
-    assert isinstance(video, FittedVideo)
+def _frames(sample: FittedSample, role: Role) -> Tensor:
+    video = sample.clips[role].video
+    assert video is not None
     with store().media(video.source) as path:
-        return decode_video(path, video)
+        return torch.from_numpy(decode_video(path, video))
 
 
-def _given_sound(sample: FittedSample, rate: int) -> np.ndarray:
-    audio = sample.clips["target"].audio
-    assert isinstance(audio, FittedAudio)
+def _given_sound(sample: FittedSample, role: Role, bucket: Bucket, rate: int) -> Waveform:
+    """[2, N], as long as the bucket."""
+    audio = sample.clips[role].audio
+    assert audio is not None
     with store().media(audio.source) as path:
-        return decode_audio(path, audio, rate)
+        return of_length(decode_audio(path, audio, rate), round(bucket.seconds * rate))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from schemas.media import Bucket, Fitting, Frozen, MediaFile, Sample, SceneRange
 from tasks.looking import Probes, each
-from tasks.probe import VideoProbe
+from tasks.probe import VideoProbe, frame_times
 from tasks.remember import remembered
 from tasks.store import store
 
-VERSION = 1  # of what scene detection finds
+VERSION = 2  # of what scene detection finds
 LOOKED_AT = (240, 136)  # pixels; enough for a cut, 40 times less work than 1080p
 SHORTEST = 5  # frames, what the detector looks at together; a larger bound would leave cuts inside of scenes
 
@@ -56,8 +56,25 @@ def detect_scenes(path: Path, video: VideoProbe) -> Scenes:
         cuts += [cut.frame_num for cut in detector.process_frame(FrameTimecode(count, float(video.fps)), frame)]
         count += 1
     edges = [0, *cuts, min(count, video.frames)]
-    ranges = [SceneRange(start=start, end=end) for start, end in pairwise(edges)]
-    return Scenes(ranges=tuple(ranges) if cuts else ())
+    return Scenes(ranges=_shown(edges, video, frame_times(path)) if cuts else ())
+
+
+def _shown(edges: Sequence[int], video: VideoProbe, times: Sequence[float]) -> tuple[SceneRange, ...]:
+    """Scenes with their times, which the frame rate tells only where it does not vary and the file tells nothing."""
+
+    def at(frame: int) -> float:
+        return times[frame] if frame < len(times) else video.start + frame / video.fps
+
+    def seek(frame: int) -> float:
+        return round((at(frame - 1) + at(frame)) / 2, 6) if frame else 0.0
+
+    def end(frame: int) -> float:
+        return at(frame - 1) + 1 / video.fps if frame == edges[-1] else at(frame)
+
+    return tuple(
+        SceneRange(start=a, end=b, start_seconds=at(a), seconds=end(b) - at(a), seek_seconds=seek(a))
+        for a, b in pairwise(edges)
+    )
 
 
 def _scenes(file: MediaFile, video: VideoProbe) -> Scenes:

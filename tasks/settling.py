@@ -20,10 +20,12 @@ from schemas.media import (
     Picture,
     Role,
     Sample,
+    SceneRange,
     Skipped,
     snap_frames,
 )
 from schemas.plan import Track
+from schemas.result import Win
 from tasks.geometry import Pace, clip_filters, frames_at, mask_filters
 from tasks.looking import Probes, each, look, modalities_of
 from tasks.probe import AudioProbe, Probe, VideoProbe
@@ -31,6 +33,7 @@ from tasks.scenes import split
 
 FEWEST_FRAMES = 9  # of a scene that is retimed: one latent step after the first
 RATE_TOLERANCE = 0.05
+SHAPE_TOLERANCE = 0.02  # of width to height: 1366x768 is 16:9
 MOST_STRETCH = 2.0
 MOST_PADDING = 0.1
 
@@ -41,6 +44,7 @@ class Fitted(Frozen):
     samples: tuple[FittedSample, ...]
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
+    wins: tuple[Win, ...] = ()
 
 
 class Span(NamedTuple):
@@ -48,6 +52,7 @@ class Span(NamedTuple):
 
     start: int
     frames: int
+    scene: SceneRange | None = None
 
 
 class Shot(NamedTuple):
@@ -116,7 +121,10 @@ def _settle(sample: Sample, order: _Order) -> FittedSample:
             several = len(sample.files) > 1
             raise TooShort(f"{role}: {reason}" if several else str(reason)) from reason
     names = {role: file.name for role, file in sample.files.items()}
-    return FittedSample(name=sample.name, caption=sample.caption, files=names, clips=clips)
+    target = clips["target"].video
+    return FittedSample(
+        name=sample.name, caption=sample.caption, files=names, clips=clips, fps=target.fps if target else 1.0
+    )
 
 
 def _settle_clip(sample: Sample, role: Role, order: _Order) -> Clip:
@@ -136,7 +144,7 @@ def _settle_clip(sample: Sample, role: Role, order: _Order) -> Clip:
 def _shot(sample: Sample, role: Role, picture: Picture, order: _Order) -> Shot:
     file, scene = sample.files[role], sample.scene
     video = _seen(order.probes[file.sha256])
-    span = Span(scene.start, scene.end - scene.start) if scene else Span(0, video.frames)
+    span = Span(scene.start, scene.end - scene.start, scene) if scene else Span(0, video.frames)
     return Shot(file, video, span, _pace(video, span, picture, order.fitting))
 
 
@@ -148,7 +156,7 @@ def _pace(video: VideoProbe, span: Span, picture: Picture, fitting: Fitting) -> 
             have = f"have {span.frames} frames at {plain(video.fps)} fps"
             raise TooShort(f"{have}, need {picture.frames}; {lower}turn on auto_scale_input")
         return None
-    seconds = span.frames / video.fps
+    seconds = span.scene.seconds if span.scene else span.frames / video.fps
     if span.frames < video.frames and span.frames < FEWEST_FRAMES:
         raise TooShort(
             f"have {span.frames} frames in this scene, need {FEWEST_FRAMES}; raise split_input_duration_threshold"
@@ -162,7 +170,7 @@ def settle_picture(shot: Shot, picture: Picture, track: Track) -> FittedVideo:
     """The frames of a target or a reference; a reference may be smaller, and slower."""
     file, video, span, pace = shot
     size = (picture.width // track.downscale, picture.height // track.downscale)
-    seek = video.start + (span.start - 0.5) / video.fps if span.start else 0.0
+    seek = span.scene.seek_seconds if span.scene else 0.0
     return FittedVideo(
         source=file.sha256,
         seek_seconds=round(seek, 6),
@@ -195,7 +203,7 @@ def follow_picture(shot: Shot, picture: Picture, fitting: Fitting) -> FittedAudi
     fps, slowdown = pace or Pace(video.fps)
     return FittedAudio(
         source=file.sha256,
-        start_seconds=round(video.start + span.start / video.fps, 6),
+        start_seconds=round(span.scene.start_seconds if span.scene else video.start, 6),
         seconds=picture.frames / fps / slowdown,
         stretch=slowdown,
         preserve_pitch=fitting.preserve_pitch,
@@ -224,6 +232,8 @@ def _warnings(sample: Sample, fitted: FittedSample, order: _Order) -> list[str]:
         if clip.video and order.bucket.picture and role != "mask":
             texts += _rate_warnings(role, _seen(probe), order.bucket.picture, order.fitting)
             rates.append(_seen(probe).fps)
+        if clip.video and role != "target":
+            texts += _shape_warnings(role, _seen(probe), _seen(order.probes[sample.files["target"].sha256]))
         if clip.audio:
             texts += _sound_warnings(role, clip.audio, _heard(probe))
     if not order.fitting.auto_scale and rates and max(rates) - min(rates) > 0.01:
@@ -238,6 +248,14 @@ def _rate_warnings(role: Role, video: VideoProbe, picture: Picture, fitting: Fit
         f"the {role} is at {plain(video.fps)} fps, frame_rate is {plain(picture.fps)}: "
         "its frames are used as they are; turn on auto_scale_input to retime it"
     ]
+
+
+def _shape_warnings(role: Role, video: VideoProbe, target: VideoProbe) -> list[str]:
+    """Each file is cropped in its own middle, so files of other shapes do not lie over each other."""
+    if abs(video.width * target.height / (video.height * target.width) - 1) <= SHAPE_TOLERANCE:
+        return []
+    shapes = f"{video.width}x{video.height}, the target is {target.width}x{target.height}"
+    return [f"the {role} is {shapes}: they are cropped differently and do not lie over each other"]
 
 
 def _sound_warnings(role: Role, audio: FittedAudio, sound: AudioProbe) -> list[str]:

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from fcntl import LOCK_EX, flock
@@ -12,33 +10,46 @@ from pathlib import Path
 from typing import assert_never
 
 from prefect import get_run_logger
-from pydantic import ValidationError
+from pydantic import Field
 
-from schemas.errors import TrainingFailed, TrainingInterrupted
 from schemas.media import Bucket, Frozen
 from schemas.plan import Plan
-from schemas.settings import settings
+from schemas.settings import BaseWeights, settings
 from tasks.base import Weights, base
 from tasks.cards import loss_card
+from tasks.child import run_with_less_memory_if_needed
 from tasks.encode import EncodedSample, Latents
-from tasks.job import EVENT, Event, Finished, Job, JobSample, LatentPath, Previewed, PreviewJob, Started, Stepped
+from tasks.job import (
+    Event,
+    Failed,
+    Finished,
+    Job,
+    JobSample,
+    LatentPath,
+    Prepared,
+    Previewed,
+    PreviewJob,
+    Retrying,
+    Started,
+    Stepped,
+)
 from tasks.step import Progress, step
 from tasks.store import Artifact, key_of, store
 
-VERSION = 1  # of what the training process makes of its job: raise it when an adapter changes
+VERSION = 2  # of what the training process makes of its job: raise it when an adapter changes
 SEED = 42
-TAIL_LINES = 15
-SECONDS_TO_END = 20
 LOGGED_STEPS = 20
 
 
 class Training(Frozen):
-    """What changes the adapter besides the data: its size, its schedule, its seed."""
+    """What changes the adapter besides the data: its size, its schedule, its seed, and the samples in a step."""
 
     rank: int
     steps: int
     learning_rate: float
     seed: int = SEED
+    devices: int = Field(default_factory=lambda: settings().devices)  # each learns from a sample of its own per step
+    base_weights: BaseWeights = Field(default_factory=lambda: settings().base_weights)
 
 
 class Previewing(Frozen):
@@ -79,6 +90,7 @@ def train_adapter(
     Raises:
         TrainingFailed: the process ended with an error, whose last lines are in the message.
         TrainingInterrupted: it was killed; it goes on from its checkpoint when tried again.
+        MachineNotReady: it does not fit the device, or its checkpoint is not its own.
     """
     key = key_of(VERSION, latents, plans, bucket, training, previewing, weights)
     with _workplace(key) as folder:
@@ -96,6 +108,7 @@ def train_adapter(
                     stg_scale=previewing.stg_scale,
                 )
             job = Job(
+                key=key,
                 base=base().location,
                 device=settings().device,
                 samples=tuple(paths.sample(s, p, bucket) for s, p in zip(latents.samples, plans, strict=True)),
@@ -103,7 +116,7 @@ def train_adapter(
                 folder=folder,
                 **training.model_dump(),
             )
-            adapter = _collect(key, _run(job, on_event))
+            adapter = _collect(key, run_with_less_memory_if_needed(job, on_event))
         shutil.rmtree(folder)
         return adapter
 
@@ -157,50 +170,6 @@ class _Paths:
         )
 
 
-def _run(job: Job, on_event: Callable[[Event], None]) -> list[Event]:
-    """Start the process, pass on what it says, and end it when we are ended."""
-    path = job.folder / "job.json"
-    path.write_text(job.model_dump_json(indent=2))
-    command = [sys.executable, "-m", "tasks.training", str(path)]
-    events: list[Event] = []
-    tail: list[str] = []
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
-    ) as process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if event := _event(line):
-                    events.append(event)
-                    on_event(event)
-                else:
-                    tail = [*tail, line.rstrip()][-TAIL_LINES:]
-            code = process.wait()
-        except BaseException:  # cancellation and time-outs arrive here; the process must not outlive us
-            _end(process)
-            raise
-    if code < 0:
-        raise TrainingInterrupted(f"the training process was killed by signal {-code}; it goes on from its checkpoint")
-    if code or not events or not isinstance(events[-1], Finished):
-        raise TrainingFailed(f"the training process ended with code {code}: {' | '.join(tail)}")
-    return events
-
-
-def _event(line: str) -> Event | None:
-    try:
-        return EVENT.validate_json(line)
-    except ValidationError:  # a library's own words: kept for the error message
-        return None
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(SECONDS_TO_END)
-    except subprocess.TimeoutExpired:
-        process.kill()
-
-
 def _collect(key: str, events: list[Event]) -> Adapter:
     """Publish what the process left in its folder."""
     finished = events[-1]
@@ -232,6 +201,13 @@ class _Watcher:
 
     def __call__(self, event: Event) -> None:
         match event:
+            case Prepared():
+                self.log.info(
+                    "the longest sample, %d tokens, fits; %d of %d blocks are computed twice to save memory",
+                    event.tokens,
+                    event.recomputed,
+                    event.layers,
+                )
             case Started():
                 self.log.info(
                     "training %d parameters on %s from step %d", event.trained_parameters, event.device, event.step
@@ -240,11 +216,20 @@ class _Watcher:
                 self.progress(event.step, self.steps)
                 if event.step % max(1, self.steps // LOGGED_STEPS) == 0:
                     losses = ", ".join(f"{name} {value:.4f}" for name, value in event.losses.items())
-                    self.log.info("step %d of %d: loss %s", event.step, self.steps, losses)
+                    self.log.info(
+                        "step %d of %d: loss %s, gradient norm %.3g, %.0f tokens/s",
+                        event.step,
+                        self.steps,
+                        losses,
+                        event.gradient_norm,
+                        event.tokens_per_second,
+                    )
             case Previewed():
                 self.log.info("preview %d after step %d", event.sample + 1, event.step)
             case Finished():
                 self.log.info("adapter written")
+            case Retrying() | Failed():
+                self.log.warning("%s", event.message)
             case _:
                 assert_never(event)
 

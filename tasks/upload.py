@@ -16,6 +16,7 @@ from schemas.media import Frozen
 from schemas.result import DatasetReport, File
 from schemas.settings import settings
 from tasks.base import base
+from tasks.page import page
 from tasks.step import step
 from tasks.store import Artifact, put_whole, store, temporary_folder
 from tasks.train import Adapter
@@ -58,9 +59,12 @@ class Outputs:
             return self.put(path, name)
 
     def put_json(self, content: Any, name: str) -> File:
+        return self.put_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", name)
+
+    def put_text(self, text: str, name: str) -> File:
         with temporary_folder() as folder:
             path = folder / name
-            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
             return self.put(path, name)
 
 
@@ -90,6 +94,7 @@ def upload_results(
     """Put everything that a run made where its user finds it."""
     outputs = Outputs(run_id)
     preview = outputs.put_artifact(reel.file, f"preview{reel.suffix}") if reel.file else None
+    outputs.put_text(page(report), "dataset_report.html")  # beside its JSON, for people
     return Delivery(
         lora_file=outputs.put_artifact(adapter.weights, "lora.safetensors"),
         config_file=outputs.put_json(config | describe_adapter(adapter.weights), "config.json"),

@@ -18,6 +18,7 @@ MOST_REDIRECTS = 5
 RESUMES = 3
 SECONDS_BETWEEN = 0.5
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+WRAPPING_IPV4 = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b::/96", "::/96"))
 REDIRECTS = (301, 302, 303, 307, 308)
 MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 
@@ -38,8 +39,6 @@ def fetch_web(url: str, target: "Target") -> None:
             except _Broken as broken:
                 mark = broken.mark
                 reason = broken.reason
-            except httpx.InvalidURL as error:
-                raise target.refusal("it is no valid URL") from error
             else:
                 return
             if attempt < RESUMES:
@@ -67,7 +66,7 @@ def _attempt(client: httpx.Client, url: str, target: "Target", mark: str) -> str
             _receive(response, target)
         finally:
             response.close()
-    except (httpx.TransportError, OSError) as error:
+    except (httpx.RequestError, OSError) as error:
         raise _Broken(type(error).__name__, mark) from error
     if target.total and target.done < target.total:
         raise _Broken("the connection was closed", mark)
@@ -77,7 +76,7 @@ def _attempt(client: httpx.Client, url: str, target: "Target", mark: str) -> str
 def _open(client: httpx.Client, url: str, target: "Target", headers: dict[str, str]) -> httpx.Response:
     """Follow redirects by hand: each hop is checked as the first one was."""
     for _ in range(MOST_REDIRECTS + 1):
-        parts = httpx.URL(url)
+        parts = _parsed(url, target)
         if parts.scheme not in ("http", "https"):
             raise target.refusal(f"it redirects to a {parts.scheme or 'relative'} URL")
         address = _address(parts, target)
@@ -92,8 +91,26 @@ def _open(client: httpx.Client, url: str, target: "Target", headers: dict[str, s
         if response.status_code not in REDIRECTS:
             return response
         response.close()
-        url = urljoin(url, response.headers.get("location", ""))
+        url = _joined(url, str(response.headers.get("location", "")), target)
     raise target.refusal(f"more than {MOST_REDIRECTS} redirects")
+
+
+def _parsed(url: str, target: "Target") -> httpx.URL:
+    try:
+        parts = httpx.URL(url)
+        whole = bool(parts.host) and (parts.port or 1) < 65536  # glibc would take port 65616 for 80
+    except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: of a name that idna does not know
+        raise target.refusal("it is no valid URL") from error
+    if parts.scheme in ("http", "https") and not whole:
+        raise target.refusal("it is no valid URL")
+    return parts
+
+
+def _joined(url: str, location: str, target: "Target") -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise target.refusal("it redirects to no valid URL") from error
 
 
 def _address(url: httpx.URL, target: "Target") -> str:
@@ -112,10 +129,16 @@ def _address(url: httpx.URL, target: "Target") -> str:
 
 def _is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.split("%", 1)[0])
-    if isinstance(ip, ipaddress.IPv6Address) and (inner := ip.ipv4_mapped or ip.sixtofour):
-        return _is_public(str(inner))
-    public: bool = ip.is_global and not ip.is_multicast
-    return public
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or _embedded(ip)
+        return _is_public(str(inner)) if inner else ip.is_global and not ip.is_multicast and not ip.is_site_local
+    return ip.is_global and not ip.is_multicast
+
+
+def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a network's translator (NAT64) or an old tunnel would send this to."""
+    wrapped = any(ip in network for network in WRAPPING_IPV4) and int(ip) > 1
+    return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if wrapped else None
 
 
 def _check(response: httpx.Response, target: "Target", mark: str) -> None:
@@ -142,6 +165,8 @@ def _continues(response: httpx.Response, target: "Target") -> bool:
 
 
 def _strong(response: httpx.Response) -> str:
-    """What names the version: a strong ETag, else the time of the last change."""
+    """What names the version: a strong ETag, else the time of the last change; parts of a packed body fit nothing."""
+    if "content-encoding" in response.headers:
+        return ""
     tag = str(response.headers.get("etag", ""))
     return tag if tag and not tag.startswith("W/") else str(response.headers.get("last-modified", ""))

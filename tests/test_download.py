@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +50,40 @@ class Site(BaseHTTPRequestHandler):
 
     def loop(self):
         self.answer(302, b"", Location="/loop")
+
+    def nowhere(self):
+        self.answer(302, b"", Location="http://[nowhere/a.zip")
+
+    def endless(self):
+        """No word of its length, and no end."""
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            while True:
+                self.wfile.write(CONTENT)
+
+    def packed(self):
+        """Compressed although nobody asked for it; breaks off first."""
+        body = gzip.compress(CONTENT[:5000])
+        self.send_response(200)
+        for header, value in {"Content-Encoding": "gzip", "ETag": '"v1"', "Content-Length": str(len(body))}.items():
+            self.send_header(header, value)
+        self.end_headers()
+        self.wfile.write(body[: 100 if self.broken() else None])
+
+    def garbled(self):
+        self.answer(200, CONTENT, **{"Content-Encoding": "gzip"})
+
+    def elsewhere(self):
+        """Goes on, but at another place than it was told to."""
+        part = self.headers.get("Range") and self.broken()
+        self.send_response(206 if part else 200)
+        self.send_header("ETag", '"v1"')
+        self.send_header("Content-Length", str(len(CONTENT)))
+        if part:
+            self.send_header("Content-Range", f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.end_headers()
+        self.wfile.write(CONTENT[: 300_000 if not part and self.broken() else None])
 
     def busy(self):
         self.answer(503 if self.broken() else 200, CONTENT)
@@ -149,6 +184,21 @@ def test_a_server_that_is_busy_is_asked_again_and_in_the_end_it_may_pass_later(s
         fetch(f"{site.url}/busy.zip", WHERE)
 
 
+def test_a_server_that_goes_on_at_another_place_is_asked_for_the_whole(site):
+    assert fetch(f"{site.url}/elsewhere.zip", WHERE).sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert [asked for _, asked, _ in site.log] == [None, "bytes=300000-", None]
+
+
+def test_a_body_that_is_packed_on_the_way_is_unpacked_and_never_resumed(site):
+    assert fetch(f"{site.url}/packed.zip", WHERE).sha256 == hashlib.sha256(CONTENT[:5000]).hexdigest()
+    assert {asked for _, asked, _ in site.log} == {None}
+
+
+def test_a_body_that_cannot_be_unpacked_is_an_interruption(site):
+    with pytest.raises(DownloadInterrupted, match="DecodingError"):
+        fetch(f"{site.url}/garbled.zip", WHERE)
+
+
 def test_what_is_not_there_is_refused(site):
     assert refused(f"{site.url}/nothing.zip?key=secret") == "nothing.zip: the server answered 404 Not Found"
 
@@ -161,6 +211,11 @@ def test_redirects_are_followed_but_not_for_ever_and_not_to_files(site):
     assert fetch(f"{site.url}/there", WHERE).size == len(CONTENT)
     assert "redirects" in refused(f"{site.url}/loop")
     assert "file URL" in refused(f"{site.url}/local")
+    assert "no valid URL" in refused(f"{site.url}/nowhere")
+
+
+def test_the_scheme_may_be_written_in_capitals(site):
+    assert fetch(f"{site.url}/file.zip".replace("http", "HTTP"), WHERE).size == len(CONTENT)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +231,11 @@ def test_redirects_are_followed_but_not_for_ever_and_not_to_files(site):
         "[::ffff:127.0.0.1]",
         "2130706433",
         "100.64.0.1",
+        "[64:ff9b::7f00:1]",
+        "[::7f00:1]",
+        "[2002:7f00:1::]",
+        "[fec0::1]",
+        "[fe80::1]",
     ],
 )
 def test_private_addresses_are_refused_unless_allowed(host):
@@ -194,6 +254,11 @@ def test_more_bytes_than_allowed_are_refused(site, monkeypatch):
     assert "1048576 bytes, at most 1000 are allowed" in refused(f"{site.url}/file.zip")
 
 
+def test_a_file_that_never_ends_is_refused_at_the_limit(site, monkeypatch):
+    allow(monkeypatch, MAX_DOWNLOAD_BYTES=3 * len(CONTENT))
+    assert "more than 3145728 bytes are not allowed" in refused(f"{site.url}/endless.zip")
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -204,6 +269,12 @@ def test_more_bytes_than_allowed_are_refused(site, monkeypatch):
         "http://no such host/a",
         "http://[broken/a.zip",
         "http://a.invalid/x.zip",
+        "http:///a.zip",
+        "http://127.0.0.1:99999/a.zip",
+        "http://xn--a/a.zip",
+        "http://\u2603.com/a.zip",
+        "local:///etc/passwd",
+        "file:///etc/passwd",
     ],
 )
 def test_other_kinds_of_url_are_refused(url):

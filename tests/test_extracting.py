@@ -2,6 +2,8 @@
 
 import io
 import struct
+import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
@@ -93,9 +95,58 @@ def test_a_truncated_zip_and_an_empty_one_are_refused(extracted):
     assert "empty" in refused(extracted, clips.zipped({}))
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_is_refused_whatever_its_name(extracted, mode):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as bundle:
+        bundle.addfile(tarfile.TarInfo("a.wav"))
+    assert "not a zip" in refused(extracted, buffer.getvalue())
+
+
 def test_junk_before_and_after_the_archive_is_accepted(extracted):
     whole = clips.zipped({"a.wav": b"x" * 1000, "b.wav": b"y" * 1000})
     assert len(extracted(b"junk" * 10 + whole).files) == 2
+    assert len(extracted(whole + b"junk" * 10).files) == 2
+
+
+def test_a_zip64_archive_is_accepted(extracted):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as bundle, bundle.open("a.wav", "w", force_zip64=True) as target:
+        target.write(b"one")
+    assert [file.size for file in extracted(buffer.getvalue()).files] == [3]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_every_method_that_can_be_read_is_and_its_damage_is_refused_by_name(extracted, method):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as bundle:
+        bundle.writestr("a.wav", bytes(range(256)) * 8)
+    whole = bytearray(buffer.getvalue())
+    assert extracted(bytes(whole)).files[0].size == 2048
+    whole[60:80] = bytes(20)
+    assert refused(extracted, bytes(whole)).startswith("a.wav: cannot be unpacked")
+
+
+def test_names_in_an_encoding_of_their_own_are_accepted(extracted):
+    sent = "\u732b.wav".encode("shift-jis")
+    whole = clips.zipped({"ab.wav": b"x"}).replace(b"ab.wav", sent)
+    assert [file.size for file in extracted(whole).files] == [1]
+
+
+def test_a_name_ends_where_a_zero_byte_stands(extracted):
+    whole = clips.zipped({"a.wav#.txt": b"x"}).replace(b"#", b"\0")
+    assert [file.name for file in extracted(whole).files] == ["a.wav"]
+    hidden = clips.zipped({"../a.wav#.txt": b"x"}).replace(b"#", b"\0")
+    assert "unsafe path" in refused(extracted, hidden)
+
+
+@pytest.mark.parametrize("declared", [10, 1000])
+def test_a_file_that_is_not_as_long_as_declared_is_refused(extracted, declared):
+    whole = bytearray(clips.zipped({"a.wav": b"x" * 100}))
+    for mark, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = whole.index(mark) + offset
+        whole[at : at + 4] = struct.pack("<I", declared)
+    assert refused(extracted, bytes(whole)).startswith("a.wav: cannot be unpacked")
 
 
 def test_a_bad_checksum_is_refused_by_the_entrys_name(extracted):
@@ -141,6 +192,53 @@ def test_entries_that_share_their_bytes_are_refused(extracted):
     assert "overlaps" in refused(extracted, bytes(whole))
 
 
+def test_one_file_that_is_listed_many_times_is_refused(extracted):
+    whole = clips.zipped({"a.wav": b"x" * 50})
+    listed, end = whole.index(b"PK\x01\x02"), whole.index(b"PK\x05\x06")
+    names = [whole[listed:end].replace(b"a.wav", name) for name in (b"a.wav", b"b.wav", b"c.wav")]
+    last = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 3, 3, 3 * (end - listed), listed, 0)
+    assert "overlaps" in refused(extracted, whole[:listed] + b"".join(names) + last)
+
+
+# --- a hostile archive costs little -------------------------------------------------------------------------------
+
+
+def test_many_small_bombs_are_a_bomb_and_nothing_of_them_is_kept(extracted, home):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name in ("a.wav", "b.wav"):
+            bundle.writestr(name, bytes(60 * 2**20))
+    assert "unpacks to 125829120 bytes from" in refused(extracted, buffer.getvalue())
+    assert len(list((home / "store" / "files").glob("*[!n]"))) == 1  # the archive itself, not its note (.json)
+
+
+def test_an_archive_that_lists_too_much_is_refused_before_its_list_is_read(extracted, monkeypatch):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as bundle:
+        for number in range(20_001):
+            bundle.writestr(f"{number}.txt", b"")
+    monkeypatch.setattr(zipfile.ZipFile, "_RealGetContents", None)
+    assert "20001 entries, at most 20000" in refused(extracted, buffer.getvalue())
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+def test_a_list_that_is_longer_than_it_says_is_bounded_by_its_bytes(extracted, monkeypatch, zip64):
+    monkeypatch.setattr(zipfile.ZipFile, "_RealGetContents", None)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, 0xFFFFFFFE, 0, 0)
+    record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 1 << 40, 0)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, 0, 1)
+    assert "its list of files has" in refused(extracted, (record + locator if zip64 else b"") + end)
+
+
+def test_a_large_file_is_never_in_memory_as_a_whole(tmp_path):
+    archive = clips.raw_archive(tmp_path / "data.zip", clips.zipped({"a.wav": bytes(64 * 2**20)}))
+    tracemalloc.start()
+    extract_archive(archive)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 2**20
+
+
 @pytest.mark.parametrize(
     ("limit", "reason"),
     [("MAX_ARCHIVE_ENTRIES", "3 entries, at most 2"), ("MAX_ARCHIVE_BYTES", "3 bytes unpacked, at most 2")],
@@ -168,6 +266,14 @@ def test_a_manifest_whose_file_is_gone_is_no_manifest(extracted, home):
     (home / "store" / "files" / result.files[0].sha256).unlink()
     with pytest.raises(ValidationError, match=r"file gone: a.wav"):
         Extracted.model_validate_json(result.model_dump_json())
+
+
+def test_an_entry_without_a_name_is_no_sample_and_no_trouble(extracted):
+    nameless = bytearray(clips.zipped({"a": b"x"}))
+    for mark, offset in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):
+        nameless[nameless.index(mark) + offset] = 0
+        nameless[nameless.index(mark) + offset + 2] = 1  # its letter is an extra field now
+    assert [file.name for file in extracted(bytes(nameless)).files] == [""]
 
 
 def test_very_long_and_odd_names_are_only_names(extracted):

@@ -1,5 +1,8 @@
 """Fitting: which frames and which sound of a clip are seen, what is skipped, what is refused."""
 
+import time
+from threading import Barrier
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Track
 from tasks.ffmpeg import decode_video
 from tasks.fitting import fit_samples
+from tasks.looking import each
 from tasks.settling import settle_samples
 from tests import clips
 
@@ -179,7 +183,7 @@ def test_a_mask_keeps_to_its_clips_frames_when_they_are_retimed(tmp_path):
 def test_a_mask_that_is_all_black_or_white_is_warned_of(tmp_path):
     for colour in ("black", "white"):
         mask = tmp_path / f"{colour}.png"
-        clips.ffmpeg("-f", "lavfi", "-i", f"color={colour}:s=64x64", "-frames:v", "1", str(mask))
+        clips.ffmpeg("-f", "lavfi", "-i", f"color={colour}:s=96x64", "-frames:v", "1", str(mask))
         assert f"the mask is all {colour}" in fit_samples(masked(tmp_path, mask), BUCKET, MASKED, AS_IS).warnings[0]
 
 
@@ -221,6 +225,17 @@ def test_samples_keep_their_order(tmp_path):
     paths = [clips.video(tmp_path / f"{number}.mp4", 17 + number) for number in range(5)]
     fitted = fit_samples(tuple(sample(path) for path in paths), BUCKET, VIDEO, AS_IS)
     assert [one.name for one in fitted.samples] == ["0", "1", "2", "3", "4"]
+
+
+def test_clips_are_looked_at_several_at_a_time_and_come_in_order():
+    together = Barrier(2)
+
+    def work(number):
+        together.wait(timeout=30)  # passed by two at a time only
+        time.sleep(0.02 * (4 - number))
+        return number
+
+    assert each(work, range(4)) == [0, 1, 2, 3]
 
 
 def test_settling_answers_from_probes_alone(tmp_path):

@@ -56,6 +56,11 @@ def test_two_formats_of_one_video_name_are_two_samples_that_share_a_caption(matc
     assert [(s.name, s.caption) for s in result.samples] == [("a.mov", "shared"), ("a.mp4", "shared")]
 
 
+def test_a_caption_in_another_folder_is_not_a_videos_but_a_sounds(matched):
+    assert matched(PLAIN_VIDEOS, "a/clip.mp4", **{"clip.txt": b"far"}).samples[0].caption == ""
+    assert matched(PLAIN_AUDIO, "a/clip.wav", **{"clip.txt": b"far"}).samples[0].caption == "far"
+
+
 def test_a_pair_is_two_files_of_one_base_name_whatever_their_case_and_folder(matched):
     [sample] = matched(AUDIO_PAIRS, "in/Take_START.wav", "out/take_end.MP3", **{"texts/take.txt": b"caption"}).samples
     assert files(sample) == {"reference": "in/Take_START.wav", "target": "out/take_end.MP3"}
@@ -120,6 +125,17 @@ def test_names_are_unique_across_the_archive(matched, layout, other):
     with pytest.raises(DuplicateName) as refused:
         matched(layout, "a.wav", other)
     assert (refused.value.file, refused.value.other) == (other, "a.wav")
+
+
+@pytest.mark.parametrize("layout", [PLAIN_AUDIO, PLAIN_VIDEOS])
+def test_two_ways_to_write_one_accent_are_one_name(matched, layout):
+    extension = layout.slots[0].extensions[0]
+    with pytest.raises(DuplicateName):
+        matched(layout, f"caf\u00e9{extension}", f"cafe\u0301{extension}")
+
+
+def test_videos_that_differ_in_case_alone_are_two_samples(matched):
+    assert names(matched(PLAIN_VIDEOS, "a.mp4", "A.mp4")) == ["A", "a"]
 
 
 @pytest.mark.parametrize(

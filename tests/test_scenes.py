@@ -86,6 +86,29 @@ def test_a_pair_is_never_split(film):
     assert [one.name for one in fit_samples((pair,), BUCKET, tracks, SPLIT).samples] == ["film"]
 
 
+def test_scenes_of_a_clip_whose_rate_varies_are_found_by_their_times(tmp_path):
+    path = tmp_path / "a.mkv"
+    inputs = [
+        word for colour in ("red", "blue") for word in ("-f", "lavfi", "-i", f"color={colour}:s=96x64:r=24:d=1.5")
+    ]
+    uneven = "[0][1]concat=n=2,settb=1/1000,setpts='N*20+if(gt(N,18),(N-18)*60,0)'"  # 19 frames of 20 ms, then of 80 ms
+    timing = ("-fps_mode", "passthrough", "-enc_time_base", "1/1000", "-c:v", "ffv1", "-pix_fmt", "bgr0")
+    clips.ffmpeg(*inputs, "-filter_complex", uneven, *timing, "-metadata", "title=uneven", str(path))
+    sample = Sample(name="a", caption="", files={"target": clips.kept(path)})
+    [first, second] = fit_samples((sample,), BUCKET, TRACKS, SPLIT).samples
+    assert [colour(path, scene.clips["target"].video) for scene in (first, second)] == ["red", "blue"]
+    assert second.clips["target"].video.seek_seconds == pytest.approx((36 * 20 + 18 * 60) / 1000 - 0.04, abs=0.002)
+
+
+def test_cuts_of_an_interlaced_clip_are_found(film, tmp_path):
+    path = tmp_path / "interlaced.mkv"
+    woven = ("-vf", "setfield=tff", "-c:v", "libx264", "-flags", "+ildct+ilme", "-x264opts", "tff=1")
+    clips.ffmpeg("-i", str(tmp_path / "film.mp4"), *woven, str(path))
+    sample = Sample(name="a", caption="", files={"target": clips.kept(path)})
+    fitted = fit_samples((sample,), BUCKET, TRACKS, SPLIT)
+    assert [colour(path, one.clips["target"].video) for one in fitted.samples] == ["red", "blue", "green"]
+
+
 def test_a_scenes_sound_starts_with_its_first_frame(tmp_path):
     first, second = clips.video(tmp_path / "a.mp4", 36), tmp_path / "b.mp4"
     clips.ffmpeg("-f", "lavfi", "-i", "color=black:s=96x64:r=24", "-frames:v", "36", "-pix_fmt", "yuv420p", str(second))

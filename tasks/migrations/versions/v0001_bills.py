@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("units", sa.Integer, nullable=False),
         sa.Column("usd_per_step", sa.String(32), nullable=False),
         sa.Column("billed_at", sa.DateTime(timezone=True), nullable=False),
+        if_not_exists=True,  # ledgers from before there were migrations have it
     )
 
 

@@ -1,0 +1,39 @@
+"""The random generators of a process: seeded at the start, kept in checkpoints, set back on resume.
+
+Sigma and noise come from generators of their own; these are kept so that no library's draw can tell a resumed run from
+an uninterrupted one.
+"""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def seed_all(seed: int) -> None:
+    """Start all generators from one seed."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # the generators of all devices, too
+
+
+def random_states() -> dict[str, Any]:
+    """The states of python, numpy, torch and every CUDA device, in types that load without pickle's code."""
+    name, words, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (str(name), torch.from_numpy(np.asarray(words, dtype=np.int64)), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Set the generators back."""
+    name, words, position, has_gauss, cached = states["numpy"]
+    random.setstate(states["python"])
+    np.random.set_state((name, words.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(states["torch"].cpu())
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

@@ -1,0 +1,81 @@
+"""A training's one checkpoint: replaced in one step, and checked against the job before it is used."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from lightning import LightningModule, Trainer
+
+from schemas.errors import CheckpointMismatch
+from tasks.job import Job
+
+Identity = dict[str, Any]
+COMPARED = ("key", "rank", "steps", "learning_rate", "seed", "devices", "base_weights")
+DAMAGED = (OSError, RuntimeError, EOFError, KeyError, AttributeError, pickle.UnpicklingError)
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """Adapter, optimiser, schedule, random states, losses and position in the data; never the base."""
+    return folder / "last.ckpt"
+
+
+def identity_of(job: Job, module: LightningModule) -> Identity:
+    """What a checkpoint must have been made for, in words that an error message can show."""
+    shapes = [list(weight.shape) for weight in module.state_dict().values()]
+    return {**{name: getattr(job, name) for name in COMPARED}, "shapes": shapes}
+
+
+def write(trainer: Trainer, folder: Path) -> None:
+    """Replace the checkpoint: killed at any moment, the old or the new one is whole, and nothing else stays.
+
+    Every device's process calls this; Lightning lets the first one write.
+    """
+    final = checkpoint_of(folder)
+    part = final.with_suffix(".part")
+    trainer.save_checkpoint(part, weights_only=False)  # Lightning's word for "the adapter alone"; it holds no code
+    if trainer.is_global_zero:
+        _on_disk(part)
+        part.replace(final)
+        _on_disk(folder)
+
+
+def to_go_on_from(folder: Path, identity: Identity) -> Path | None:
+    """The checkpoint of this very job, or None where there is none yet.
+
+    Raises:
+        CheckpointMismatch: it is another job's, or cannot be read. Loaded without running any code that it holds.
+    """
+    path = checkpoint_of(folder)
+    if not path.exists():
+        return None
+    try:
+        held: Identity = torch.load(path, weights_only=True, map_location="cpu", mmap=True)["identity"]
+    except DAMAGED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        _refuse(path, f"cannot be read ({reason})")
+    if differing := [name for name in identity if held.get(name) != identity[name]]:
+        told = ", ".join(
+            f"{name} {_short(held.get(name))} where the job has {_short(identity[name])}" for name in differing
+        )
+        _refuse(path, f"is of another training: {told}")
+    return path
+
+
+def _refuse(path: Path, reason: str) -> NoReturn:
+    raise CheckpointMismatch(f"the checkpoint {path} {reason}; remove {path.parent} to train anew")
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _on_disk(path: Path) -> None:
+    """Wait until a file or folder survives a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
