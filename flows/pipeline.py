@@ -45,15 +45,19 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     files = extract(archive)
     matched = match(files, endpoint.layout)
     clips = fit(matched.samples, bucket, plan.tracks, request.fitting)
-    openings = tuple(fit_previews(given, preview_plan, shown, request.fitting))  # a list when it comes from the cache
-    report = dataset_report(matched, clips, bucket, request.notes, plan)
+    openings = fit_previews(given, preview_plan, shown, request.fitting)
+    report = dataset_report(matched, clips, bucket, (*request.notes, *openings.warnings), plan)
     dataset_card(report)
     latents = encode(
-        clips.samples, request.trigger_phrase, openings, request.validation_negative_prompt, model.weights(*ENCODERS)
+        clips.samples,
+        request.trigger_phrase,
+        openings.samples,
+        request.validation_negative_prompt,
+        model.weights(*ENCODERS),
     )
     plans = tuple(endpoint.plan(request, bucket.at(clip.fps)) for clip in clips.samples)  # at each clip's own rate
     adapter = train(latents, plans, bucket, training, previewing, model.weights("transformer"))
-    reel = validate(adapter, openings, preview_plan, shown, model.weights("vae", "audio_vae", "vocoder"))
+    reel = validate(adapter, openings.samples, preview_plan, shown, model.weights("vae", "audio_vae", "vocoder"))
     debug = debug_dataset(clips.samples, plans, request.trigger_phrase) if request.debug_dataset else None
     note_run(run_id, archive, files, given, clips, openings, latents, adapter, reel)  # pruning spares what it used
     delivery = upload(run_id, adapter, reel, report, training_config(endpoint, request, training, previewing), debug)

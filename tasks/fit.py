@@ -1,15 +1,11 @@
 """Fit: settle for every clip exactly what the model will see, and check that it decodes."""
 
-from schemas.media import Bucket, FittedSample, Fitting, Sample
+from schemas.media import Bucket, Fitting, Sample
 from schemas.plan import Plan, Track
 from schemas.preview import PreviewSample
-from tasks.fitting import fit_given, fit_samples
-from tasks.given import settle_given
-from tasks.looking import each
-from tasks.settling import Fitted, settle_samples
+from tasks.fitting import fit_all_given, fit_samples
+from tasks.settling import Fitted
 from tasks.step import Progress, step
-
-__all__ = ["Fitted", "fit", "fit_given", "fit_previews", "fit_samples", "settle_given", "settle_samples"]
 
 
 @step("fit", version=2)
@@ -18,9 +14,7 @@ def fit(samples: tuple[Sample, ...], bucket: Bucket, tracks: tuple[Track, ...], 
     return fit_samples(samples, bucket, tracks, fitting, Progress("fit", "Clips checked"))
 
 
-@step("fit-previews", version=2)
-def fit_previews(
-    previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: Fitting
-) -> tuple[FittedSample, ...]:
+@step("fit-previews", version=3)
+def fit_previews(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: Fitting) -> Fitted:
     """Validation samples -> what is given of each."""
-    return tuple(each(lambda preview: fit_given(preview, plan, bucket, fitting), previews))
+    return fit_all_given(previews, plan, bucket, fitting)

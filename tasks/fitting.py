@@ -1,6 +1,6 @@
 """What fit adds to settling: every clip is decoded once, to see that it does, and its peak is settled."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,17 +62,19 @@ def fit_samples(
     parts = [part for sample in settled.samples for part in _parts(sample, names)]
     checks = each(lambda part: _check(part, fitting.normalize), parts, progress)
     checked = {(part.sample, part.role, part.content): check for part, check in zip(parts, checks, strict=True)}
-    remarks = [
-        f"{part.sample}: the {part.role}{text}"
-        for part, check in zip(parts, checks, strict=True)
-        for text in check.remarks
-    ]
     return Fitted(
         samples=tuple(_with_gain(sample, checked) for sample in settled.samples),
         skipped=settled.skipped,
-        warnings=(*settled.warnings, *remarks),
+        warnings=(*settled.warnings, *_remarks(parts, checks)),
         wins=won_back(samples, settled, bucket, tracks, fitting),
     )
+
+
+def fit_all_given(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: Fitting) -> Fitted:
+    """Settle all validation samples and check that their files decode; none is ever skipped."""
+    fitted = each(lambda preview: _fit_given(preview, plan, bucket, fitting), previews)
+    warnings = tuple(remark for _, remarks in fitted for remark in remarks)
+    return Fitted(samples=tuple(sample for sample, _ in fitted), skipped=(), warnings=warnings)
 
 
 def fit_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fitting) -> FittedSample:
@@ -81,6 +83,12 @@ def fit_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fitti
     Raises:
         Rejections, ClipTooShort, SilentClip, UnreadableClip, UnsupportedFile: each names its request field.
     """
+    return _fit_given(preview, plan, bucket, fitting)[0]
+
+
+def _fit_given(
+    preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fitting
+) -> tuple[FittedSample, tuple[str, ...]]:
     settled = settle_given(preview, plan, bucket, fitting)
     parts = [
         _Part(preview.name, given.track.role, content, given.file.name, given.where)
@@ -88,7 +96,13 @@ def fit_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fitti
         if (content := getattr(settled.clips[given.track.role], given.track.modality))
     ]
     checks = each(lambda part: _check(part, fitting.normalize), parts)
-    return _with_gain(settled, {(p.sample, p.role, p.content): c for p, c in zip(parts, checks, strict=True)})
+    checked = {(p.sample, p.role, p.content): c for p, c in zip(parts, checks, strict=True)}
+    return _with_gain(settled, checked), _remarks(parts, checks)
+
+
+def _remarks(parts: Sequence[_Part], checks: Sequence[Check]) -> tuple[str, ...]:
+    pairs = zip(parts, checks, strict=True)
+    return tuple(f"{part.sample}: the {part.role}{text}" for part, check in pairs for text in check.remarks)
 
 
 def _parts(sample: FittedSample, names: Mapping[str, str]) -> list[_Part]:

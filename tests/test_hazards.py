@@ -159,7 +159,7 @@ def test_times_that_are_years_apart_cost_neither_time_nor_memory(tmp_path):
     clip = fit_one(path, fitting=SCALED)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert len(decode_video(path, clip.video)) == 17
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(before, 400_000)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(before, 400_000)
 
 
 def test_a_picture_too_large_for_memory_is_refused_from_its_header(tmp_path):

@@ -13,10 +13,11 @@ from models.trainer import training_loss, training_streams
 from models.transformer import velocities
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Mask, Plan, generate
+from schemas.preview import GivenFile, PreviewSample
 from tasks.base import ENCODERS, base
 from tasks.encode import encode_clips
 from tasks.ffmpeg import decode_video
-from tasks.fitting import fit_samples
+from tasks.fitting import fit_all_given, fit_samples
 from tasks.store import store
 from tests import clips
 from tests.tensors import PLANS, random_sample, tiny_transformer
@@ -94,6 +95,14 @@ def test_a_mask_has_the_geometry_of_its_clip(tmp_path):
 )
 def test_a_mask_of_one_colour_is_warned_of_and_one_white_pixel_is_enough(tmp_path, white, warning):
     assert fitted(tmp_path, image(tmp_path / "mask.png", white)).warnings == ((warning,) if warning else ())
+
+
+def test_the_mask_of_a_preview_is_warned_of_too(tmp_path):
+    files = {"target": clips.video(tmp_path / "target.mp4", 20), "mask": image(tmp_path / "mask.png", np.s_[:0])}
+    given = tuple(GivenFile(track=t, file=clips.kept(files[t.role]), where=("v",)) for t in MASKED.given_tracks)
+    preview = PreviewSample(name="preview 1", prompt="p", given=given)
+    warnings = fit_all_given((preview,), MASKED, BUCKET, Fitting()).warnings
+    assert warnings == ("preview 1: the mask is all black: nothing of the clip would be regenerated",)
 
 
 def test_dark_grey_is_black(tmp_path):

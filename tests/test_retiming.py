@@ -1,6 +1,7 @@
 """Retiming: burnt-in frame numbers and a click track, through every rate, container and stretch."""
 
 import subprocess
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -223,8 +224,12 @@ def test_a_window_deep_in_a_long_film_is_read_from_there_and_to_the_sample(tmp_p
     film = tmp_path / "film.mp4"
     picture = ("-f", "lavfi", "-i", "color=black:s=64x64:r=24:d=60")
     clips.ffmpeg(*picture, "-i", str(sound), *H264, "-shortest", str(film))
+    tracemalloc.start()
     wave = decode_audio(film, FittedAudio(source="", start_seconds=40.0, seconds=3.0), RATE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     assert click_times(wave) == pytest.approx([0.5, 1.0, 2.0], abs=0.005)
+    assert peak < 5 * 2**20  # 40 s of sound before it would be 7 MiB
     assert click_times(decode_audio(sound, FittedAudio(source="", start_seconds=40.0, seconds=3.0), RATE)) == (
         pytest.approx([0.5, 1.0, 2.0], abs=0.005)
     )
