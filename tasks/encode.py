@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from schemas.media import FittedSample, Frozen, Modality, Role
 from tasks.base import Weights
 from tasks.captions import with_trigger
-from tasks.encoding import encode_missing, found, wanted_latent, wanted_text
+from tasks.encoding import Wanted, encode_missing, found, missing_of, wanted_latent, wanted_text
 from tasks.step import Progress, step
 from tasks.store import Artifact, store
 
@@ -50,24 +50,37 @@ def encode_clips(
     progress: Callable[[int, int], None],
 ) -> tuple[Latents, int, int]:
     """Encode what the store lacks; the manifest of all of it, how many were reused and how many encoded."""
-    everything = (*samples, *previews)
-    wanted = [
-        wanted_latent(role, content, weights)
-        for s in everything
-        for role, c in s.clips.items()
-        for content in c.tracks.values()
-    ]
-    wanted += [wanted_text(sample.caption, weights) for sample in everything]
-    wanted += [wanted_text(negative_prompt, weights)] if previews else []
-    distinct = {want.address: want for want in wanted}
-    missing = [want for want in distinct.values() if store().find(want.address) is None]
+    wanted = all_wanted(samples, previews, negative_prompt, weights)
+    missing = missing_of(wanted)
     encode_missing(missing, progress)
     manifest = Latents(
         samples=tuple(_encoded(sample, weights) for sample in samples),
         previews=tuple(_encoded(preview, weights) for preview in previews),
         negative=found(wanted_text(negative_prompt, weights)) if previews else None,
     )
-    return manifest, len(distinct) - len(missing), len(missing)
+    return manifest, len(wanted) - len(missing), len(missing)
+
+
+def all_wanted(
+    samples: tuple[FittedSample, ...], previews: tuple[FittedSample, ...], negative_prompt: str, weights: Weights
+) -> list[Wanted]:
+    """Every latent and text feature that a run needs, each once."""
+    everything = (*samples, *previews)
+    wanted = [
+        wanted_latent(role, content, weights)
+        for sample in everything
+        for role, clip in sample.clips.items()
+        for content in clip.tracks.values()
+    ]
+    wanted += [wanted_text(sample.caption, weights) for sample in everything]
+    wanted += [wanted_text(negative_prompt, weights)] if previews else []
+    return list({want.address: want for want in wanted}.values())
+
+
+def seconds_spent(wanted: list[Wanted]) -> float:
+    """What it took to make those that exist."""
+    notes = (store().note(want.address) for want in wanted)
+    return sum(note.seconds for note in notes if note)
 
 
 def _encoded(sample: FittedSample, weights: Weights) -> EncodedSample:
@@ -91,7 +104,8 @@ def encode(
     """Latents of all clips and text features of all captions, in one task, because encoders are loaded once."""
     prompted = tuple(s.model_copy(update={"caption": with_trigger(s.caption, trigger_phrase)}) for s in samples)
     progress = Progress("encode", "Clips and captions encoded")
+    saved = seconds_spent(all_wanted(prompted, previews, negative_prompt, weights))
     latents, reused, encoded = encode_clips(prompted, previews, negative_prompt, weights, progress)
     progress(1, 1)
-    get_run_logger().info("%d latents and text features reused, %d encoded", reused, encoded)
+    get_run_logger().info("%d latents and text features reused (%.0f s saved), %d encoded", reused, saved, encoded)
     return latents

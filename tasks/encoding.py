@@ -1,5 +1,6 @@
 """What is missing is encoded, one encoder in memory at a time, while the next clip is already being decoded."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from models.encoders import AudioEncoder, TextEncoder, VideoEncoder
 from schemas.media import FittedAudio, FittedVideo, Role
 from schemas.settings import settings
 from tasks.base import Weights, base
+from tasks.claims import Claims, wait_for
 from tasks.ffmpeg import decode_audio, decode_video
 from tasks.store import Artifact, key_of, store, temporary_folder
 
@@ -54,15 +56,36 @@ def found(wanted: Wanted) -> Artifact:
     return artifact
 
 
+def missing_of(wanted: Iterable[Wanted]) -> list[Wanted]:
+    """What the store lacks."""
+    return [want for want in wanted if store().find(want.address) is None]
+
+
 def encode_missing(missing: Iterable[Wanted], progress: Callable[[int, int], None]) -> None:
-    """Encode and publish, kind by kind, so that only one encoder is in memory."""
+    """Encode and publish what nobody else on this machine is encoding, and wait for what somebody is."""
     rest = list(missing)
-    done = 0
-    for kind, encode_all in _ENCODERS.items():
-        for want, tensors in encode_all([want for want in rest if want.kind == kind]):
-            _publish(want, tensors)
-            done += 1
-            progress(done, len(rest))
+    total = len(rest)
+    while rest:
+        with Claims() as claims:
+            mine = set(claims.take(want.address for want in rest))
+            done = total - len(rest)
+            for want in _encode_all(missing_of(want for want in rest if want.address in mine)):
+                claims.release(want.address)
+                done += 1
+                progress(done, total)
+        rest = missing_of(rest)
+        if rest:
+            wait_for(rest[0].address)
+
+
+def _encode_all(wanted: list[Wanted]) -> Iterator[Wanted]:
+    """Kind by kind, so that only one encoder is in memory; each as soon as it is published."""
+    for kind, encoder in _ENCODERS.items():
+        begun = time.monotonic()
+        for want, tensors in encoder([want for want in wanted if want.kind == kind]):
+            _publish(want, tensors, time.monotonic() - begun)
+            begun = time.monotonic()
+            yield want
         _release()
 
 
@@ -130,14 +153,14 @@ def _waveform(want: Wanted, rate: int) -> Tensor:
 def _wanted(kind: Kind, content: Content, weights: Weights) -> Wanted:
     precision = str(base_model.pick_dtype(base_model.pick_device(settings().device)))
     key = key_of(kind, VERSION, content, weights, precision if kind in ("video", "text") else "exact")
-    return Wanted(kind=kind, content=content, address=f"latents/{kind}/{key}.safetensors")
+    return Wanted(kind=kind, content=content, address=f"latents/{kind}/{key}")
 
 
-def _publish(want: Wanted, tensors: dict[str, Tensor]) -> None:
+def _publish(want: Wanted, tensors: dict[str, Tensor], seconds: float) -> None:
     with temporary_folder() as folder:
         path = folder / "latent.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-        store().publish(path, want.address)
+        store().publish(path, want.address, seconds)
 
 
 def _release() -> None:

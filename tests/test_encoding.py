@@ -1,14 +1,16 @@
 """Nothing is encoded twice: latents outlive prefix, rank, steps, captions and endpoints."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from safetensors.torch import load_file
 
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Plan, Prefix, generate
 from tasks.base import ENCODERS, base
-from tasks.encode import encode_clips
+from tasks.encode import all_wanted, encode_clips, seconds_spent
 from tasks.fitting import fit_samples
-from tasks.store import store
+from tasks.store import Store, store
 from tests.clips import kept, video
 
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=9, fps=24))
@@ -71,6 +73,26 @@ def test_a_latent_that_is_gone_is_made_anew(samples):
     gone = latents.samples[1].latents[0].artifact.address
     store().fs.rm(f"{store().root}/{gone}")
     assert encoded(samples) == (latents, 8, 1)
+
+
+def test_two_runs_at_once_encode_each_clip_once(samples, monkeypatch):
+    made = []
+    publish = Store.publish
+    monkeypatch.setattr(
+        Store, "publish", lambda self, path, name, *rest: made.append(name) or publish(self, path, name, *rest)
+    )
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(encoded, samples) for _ in range(2)]
+        first, second = (future.result()[0] for future in both)
+    latents = [name for name in made if name.startswith("latents/")]
+    assert first == second
+    assert len(latents) == len(set(latents)) == 9
+
+
+def test_it_is_known_how_long_a_reused_latent_took(samples):
+    encoded(samples)
+    fitted = fit_samples(samples, BUCKET, BOTH.tracks, Fitting()).samples
+    assert seconds_spent(all_wanted(fitted, (), "", base().weights(*ENCODERS))) > 0
 
 
 def test_latents_have_the_models_shapes(samples):
