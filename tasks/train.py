@@ -244,6 +244,8 @@ def train(
     weights: Weights,
 ) -> Adapter:
     """Train the adapter, one sample a step, with previews in between."""
+    if base().random_weights:
+        get_run_logger().warning("the tiny base model has random weights: its previews are noise")
     adapter = train_adapter(latents, plans, bucket, training, previewing, weights, _Watcher(training.steps))
     with store().local(adapter.losses) as path:
         loss_card(json.loads(path.read_text()))

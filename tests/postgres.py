@@ -6,6 +6,7 @@ import socket
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
@@ -16,14 +17,17 @@ def programs():
 
 
 @contextmanager
-def server(folder):
+def server():
     """A fresh server on loopback; yields its URL."""
+    with TemporaryDirectory(prefix="postgres-") as name:  # pytest's own folders are closed to other users
+        yield from started(Path(name))
+
+
+def started(folder):
     port = free_port()
     data = folder / "data"
     if os.getuid() == 0:  # PostgreSQL refuses root
         shutil.chown(folder, "postgres")
-        for parent in folder.parents[:2]:
-            parent.chmod(0o711)
     as_owner(["initdb", "--pgdata", data, "--username", "ltx", "--auth", "trust", "--no-sync"])
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
     as_owner(["pg_ctl", "--pgdata", data, "--wait", "--log", folder / "log", "--options", options, "start"])

@@ -15,10 +15,10 @@ from tests import postgres
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory):
+def postgresql():
     if postgres.programs() is None:
         pytest.skip("PostgreSQL's server is not installed; type: apt-get install postgresql")
-    with postgres.server(tmp_path_factory.mktemp("postgres")) as url:
+    with postgres.server() as url:
         yield url
 
 
