@@ -7,6 +7,11 @@ import pytest
 from schemas.settings import settings
 
 
+def pytest_collection_modifyitems(items):
+    """Long files first: two processes then end at about the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     for name in ("STORE", "OUTPUTS", "DATABASE_URL", "BASE_MODEL"):

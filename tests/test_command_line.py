@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from tests.clips import ffmpeg, tone, video, zipped
 
+pytestmark = pytest.mark.slow
+
 OUTPUTS = {"lora_file", "config_file", "video", "audio", "debug_dataset", "dataset_report", "billing"}
 BOTH_STREAMS = {
     f"{attention}.{projection}"
