@@ -4,7 +4,7 @@ Source: facts/ltx23.md, section F; golden/README.md, `sample_*`.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -117,7 +117,6 @@ def sample(
     negative: Context,
     guidance: Guidance,
     noise: Mapping[Modality, Tensor],
-    on_step: Callable[[int, int], None] | None = None,
 ) -> Latents:
     """Latents of one preview.
 
@@ -127,7 +126,6 @@ def sample(
         given: as in a TrainingSample; a target holds at least the prefix, or all of it under a mask.
         positive, negative: [S, D] text per modality.
         noise: from `draw_noise`.
-        on_step: called with (steps done, steps).
 
     Returns:
         Video [128, F, h, w] and audio [T, 128], float32 on the CPU; what was given comes back exactly.
@@ -145,8 +143,6 @@ def sample(
     state = {modality: target.tokens.latent for modality, target in targets.items()}
     for step in range(guidance.steps):
         state = _step(model, targets, state, sigmas[step : step + 2], guidance)
-        if on_step:
-            on_step(step + 1, guidance.steps)
     return {m: _target_latent(state[m], m, target.grid) for m, target in targets.items()}
 
 

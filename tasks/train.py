@@ -98,21 +98,12 @@ def train_adapter(
             return done
         with ExitStack() as stack:
             paths = _Paths(stack)
-            previews = None
-            if latents.negative and latents.previews:
-                shown = tuple(paths.sample(p, previewing.plan, previewing.bucket) for p in latents.previews)
-                previews = PreviewJob(
-                    samples=shown,
-                    negative=paths.of(latents.negative),
-                    bucket=previewing.bucket,
-                    stg_scale=previewing.stg_scale,
-                )
             job = Job(
                 key=key,
                 base=base().location,
                 device=settings().device,
                 samples=tuple(paths.sample(s, p, bucket) for s, p in zip(latents.samples, plans, strict=True)),
-                previews=previews,
+                previews=paths.previews(latents, previewing),
                 folder=folder,
                 **training.model_dump(),
             )
@@ -167,6 +158,16 @@ class _Paths:
             audio_steps=bucket.at(sample.fps).audio_steps,
             latents=tuple(latents),
             context=self.of(sample.context),
+        )
+
+    def previews(self, latents: Latents, previewing: Previewing) -> PreviewJob | None:
+        if not latents.negative or not latents.previews:
+            return None
+        return PreviewJob(
+            samples=tuple(self.sample(p, previewing.plan, previewing.bucket) for p in latents.previews),
+            negative=self.of(latents.negative),
+            bucket=previewing.bucket,
+            stg_scale=previewing.stg_scale,
         )
 
 

@@ -67,12 +67,6 @@ def test_a_target_shorter_than_its_prefix_is_refused():
         sampled(PLANS["audio prefix"], {})
 
 
-def test_progress_is_told_after_every_step():
-    told = []
-    sampled(PLANS["audio prefix"], on_step=lambda done, steps: told.append((done, steps)))
-    assert told == [(1, 2), (2, 2)]
-
-
 def test_a_scale_that_does_nothing_is_the_same_as_no_pass():
     plain = Guidance(steps=2, audio_cfg=1, stg=0, rescale=0)
     clip = random_sample(PLANS["audio prefix"])
