@@ -12,8 +12,6 @@ from tasks.fetching import fetch
 from tasks.step import Progress, worth_retrying
 from tasks.store import key_of, media_address, store
 
-__all__ = ["download", "fetch"]
-
 
 class Downloaded(MediaFile):
     """A file that is in the store; a manifest of one that is gone is a cache miss."""

@@ -4,8 +4,6 @@ from schemas.media import MediaFile
 from tasks.extracting import Extracted, extract_archive
 from tasks.step import step
 
-__all__ = ["Extracted", "extract", "extract_archive"]
-
 
 @step("extract", version=1)
 def extract(archive: MediaFile) -> Extracted:

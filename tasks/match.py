@@ -5,8 +5,6 @@ from tasks.extracting import Extracted
 from tasks.matching import Matched, match_samples
 from tasks.step import step
 
-__all__ = ["Matched", "match", "match_samples"]
-
 
 @step("match", version=2)
 def match(extracted: Extracted, layout: Layout) -> Matched:
