@@ -9,7 +9,8 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from models.adapter import targets
-from models.trainer import CLIP_NORM, Streams, training_loss
+from models.streams import Streams, training_loss
+from models.trainer import CLIP_NORM
 from schemas.media import Modality
 
 MODALITIES: tuple[tuple[Modality, str, int], ...] = (("video", "", 3), ("audio", "audio_", 1))

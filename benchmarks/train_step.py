@@ -9,6 +9,7 @@ import argparse
 import logging
 import sys
 import time
+from functools import wraps
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +26,8 @@ from models.adapter import add_adapter
 from models.base import pick_device
 from models.feed import Feed, moved
 from models.memory import preflight
-from models.trainer import LoraTraining, Schedule, Streams, trainer_options
+from models.streams import Streams
+from models.trainer import LoraTraining, Schedule, trainer_options
 from schemas.media import Modality
 
 RANK = 32
@@ -46,18 +48,25 @@ class Clocked(LoraTraining):
         with self.clock():
             loss.backward()
 
-    def configure_gradient_clipping(self, *arguments: Any, **more: Any) -> None:
+    def clip(self) -> torch.Tensor:
         with self.clock():
-            super().configure_gradient_clipping(*arguments, **more)
-        self.clipped = work()  # all that the optimiser's step has left to do is its own
+            return super().clip()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        with self.clock():
+            super().zero_grad(set_to_none)
 
     def configure_optimizers(self) -> dict[str, Any]:
         made = super().configure_optimizers()
-        made["optimizer"].register_step_post_hook(lambda *_: self.stepped())
-        return made
+        step = made["optimizer"].step
 
-    def stepped(self) -> None:
-        self.inside += work() - self.clipped
+        @wraps(step)
+        def clocked(*arguments: Any, **more: Any) -> Any:
+            with self.clock():
+                return step(*arguments, **more)
+
+        made["optimizer"].step = clocked
+        return made
 
     def clock(self) -> "_Clock":
         return _Clock(self)
@@ -104,8 +113,8 @@ def now() -> float:
 
 
 def work() -> float:
-    """Seconds that this process has worked, not those that a busy machine kept it waiting; on a GPU all of them."""
-    return now() if torch.cuda.is_available() else time.process_time()
+    """Seconds that the training thread has worked, not those that a busy machine kept it waiting; on a GPU all."""
+    return now() if torch.cuda.is_available() else time.thread_time()
 
 
 def useful_flops(base: Base, case: Case, streams: Streams) -> int:

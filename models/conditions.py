@@ -6,6 +6,7 @@ training hands in clean tokens mixed with noise, sampling hands in noise.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import assert_never
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from schemas.errors import ConditionError
 from schemas.media import AUDIO_STEPS_PER_SECOND, FRAMES_PER_STEP, LATENT_CELL, Modality, Role, video_frames
 from schemas.plan import Generated, Mask, Prefix, Reference
+
+POSITIONS_KEPT = 32  # of the grids asked for last: every step of a training asks for the same few
 
 Grid = tuple[int, int, int]  # latent steps, rows, columns; sound has one row and one column
 
@@ -200,6 +203,7 @@ def grid_of(latent: Tensor) -> Grid:
     return latent.shape[1], 1, 1
 
 
+@lru_cache(maxsize=POSITIONS_KEPT)
 def video_positions(steps: int, height: int, width: int, fps: float) -> Tensor:
     """From/to of every video token: seconds, pixel rows, pixel columns.
 
@@ -215,6 +219,7 @@ def video_positions(steps: int, height: int, width: int, fps: float) -> Tensor:
     return torch.cat([frames / fps, bounds[:, 1:] * LATENT_CELL], dim=1)
 
 
+@lru_cache(maxsize=POSITIONS_KEPT)
 def audio_positions(steps: int) -> Tensor:
     """From/to of every audio token in seconds: float32 [1, 1, steps, 2].
 
@@ -226,6 +231,7 @@ def audio_positions(steps: int) -> Tensor:
     return (mel * 160 / (160 * 4 * AUDIO_STEPS_PER_SECOND))[None, None]
 
 
+@lru_cache(maxsize=POSITIONS_KEPT)
 def reference_positions(
     steps: int, height: int, width: int, fps: float, *, downscale: int, temporal_scale: int
 ) -> Tensor:

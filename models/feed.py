@@ -3,7 +3,7 @@
 A resumed run therefore repeats what an uninterrupted one does, and several devices share the samples out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from models.noising import step_generator
-from models.trainer import Schedule, Streams, TrainingSample, TrainingStream, sample_index, training_streams
+from models.streams import Streams, TrainingSample, TrainingStream, conditioned, training_streams
+from models.trainer import Schedule, sample_index
 from models.transformer import StreamInput
 
 Batch = tuple[Streams, ...]
@@ -21,22 +22,21 @@ Move = Callable[[Tensor], Tensor]
 class Feed:
     """One batch per step. Counts steps, and goes on from where a checkpoint was taken.
 
-    For a GPU the next batch is noised and pinned in a thread while this one is computed: nothing waits. On the CPU
-    there is nothing idle to do it.
+    The next batch is noised, and for a GPU pinned, in a thread while this one is computed: nothing waits.
     """
 
     def __init__(
         self,
-        samples: Sequence[TrainingSample],
+        samples: Iterable[TrainingSample],
         schedule: Schedule,
         device: torch.device,
         *,
         rank: int = 0,
         devices: int = 1,
     ) -> None:
-        self.samples, self.schedule, self.device = samples, schedule, device
+        self.samples = [conditioned(sample) for sample in samples]
+        self.schedule, self.device = schedule, device
         self.rank, self.devices = rank, devices
-        self.ahead = device.type == "cuda"
         self.done = 0
 
     def __len__(self) -> int:
@@ -55,19 +55,11 @@ class Feed:
 
     def worst(self) -> Batch:
         """A batch of the sample that makes the longest sequence: where it fits, all do."""
-        batches = (training_streams(sample, step_generator(self.schedule.seed, 0)) for sample in self.samples)
-        longest = max(batches, key=lambda streams: sum(stream.length for stream in streams.values()))
-        return self._there((longest,) * self.schedule.batch)
+        lengths = [sum(each.tokens.latent.shape[1] for each in sample.values()) for sample in self.samples]
+        longest = self.samples[lengths.index(max(lengths))]
+        return self._there((training_streams(longest, step_generator(self.schedule.seed, 0)),) * self.schedule.batch)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._ahead() if self.ahead else self._in_turn()
-
-    def _in_turn(self) -> Iterator[Batch]:
-        while self.done < len(self):
-            self.done += 1
-            yield self.batch(self.done - 1)
-
-    def _ahead(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(1) as worker:
             waiting = worker.submit(self._pinned, self.done)
             while self.done < len(self):

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.trainer import LoraTraining, Streams
+from models.streams import Streams
+from models.trainer import LoraTraining
 
 SPARE = 0.04  # of the device's memory: fragmentation, and kernels that need a workspace
 OPTIMISER_BYTES = 8  # of AdamW's two moments per trained number

@@ -1,6 +1,7 @@
 """Noise levels, noised latents, the loss, and where a training's randomness comes from."""
 
 import hashlib
+import math
 
 import torch
 from torch import Tensor
@@ -23,16 +24,19 @@ def shifted_logit_normal(tokens: int, normal: Tensor, uniform: Tensor, prob: Ten
     Source: arXiv 2403.03206 (logit-normal, resolution shift); golden/rules.safetensors, `timesteps.*`.
     """
     mu = 0.95 + (tokens - 1024) * (2.05 - 0.95) / (4096 - 1024)
-    low, high = torch.sigmoid(torch.tensor([mu - 2.5758, mu + 3.0902])).to(normal)
+    low, high = _sigmoid(mu - 2.5758), _sigmoid(mu + 3.0902)
     stretched = (torch.sigmoid(normal + mu) - low) / (high - low)
-    reflected = torch.where(stretched >= SMALLEST_SIGMA, stretched, 2 * SMALLEST_SIGMA - stretched).clamp(0, 1)
+    reflected = ((stretched - SMALLEST_SIGMA).abs() + SMALLEST_SIGMA).clamp(max=1)
     return torch.where(prob > UNIFORM_SHARE, reflected, (1 - SMALLEST_SIGMA) * uniform + SMALLEST_SIGMA)
 
 
-def noised(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """Clean and noise [B, L, C] mixed at sigma [B]: (1 - sigma) * clean + sigma * noise."""
-    level = sigma[:, None, None]
-    return (1 - level) * clean + level * noise
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def noised(clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    """Clean and noise [B, L, C] mixed at every token's own level [B, L]: (1 - level) * clean + level * noise."""
+    return torch.lerp(clean, noise, level[..., None])
 
 
 def masked_loss(prediction: Tensor, velocity: Tensor, learn: Tensor) -> Tensor:

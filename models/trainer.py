@@ -4,9 +4,9 @@ Lightning sees the adapter alone: the frozen base is neither moved, nor wrapped,
 an absent stream may stay on the meta device.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,26 +15,13 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from models.adapter import adapter_parameters
-from models.conditions import Source, condition, grid_of, source_of, start, tokens_of
-from models.noising import masked_loss, noised, shifted_logit_normal, step_generator
-from models.transformer import StreamInput, velocities
-from schemas.media import Modality, Role
-from schemas.plan import Generated, Plan
+from models.noising import step_generator
+from models.streams import Streams, training_loss
+from models.transformer import velocities
 
 CLIP_NORM = 1.0
 LAST_RATE = 0.1  # of the learning rate, reached on the last step
 LONGEST_WAIT = timedelta(hours=2)  # of the other devices, while the first one generates previews
-
-
-@dataclass(frozen=True)
-class TrainingSample:
-    """One encoded sample. Sound is already cut to the bucket's steps: encoded clips are often one longer."""
-
-    name: str
-    plan: Plan
-    fps: float
-    latents: dict[tuple[Role, Modality], Tensor]  # video [128, F, h, w]; audio [T, 128]; mask bool [F, h, w]
-    context: dict[Modality, Tensor]  # [S, D]
 
 
 @dataclass(frozen=True)
@@ -51,87 +38,26 @@ class Schedule:
     batch: int = 1
 
 
-@dataclass(frozen=True)
-class TrainingStream:
-    """One modality of a training step: what the model reads, and what it should say of the target."""
-
-    input: StreamInput
-    velocity: Tensor  # [B, L, C]  noise - clean of the target's L tokens
-
-    @property
-    def length(self) -> int:
-        """All tokens that the transformer reads, the reference's included."""
-        return self.input.tokens.latent.shape[1]
-
-
-Streams = dict[Modality, TrainingStream]  # one sample, ready to be learned from
-
-
-def training_stream(
-    modality: Modality, stream: Generated, source: Source, context: Tensor, *, noise: Tensor, sigma: Tensor
-) -> TrainingStream:
-    """One modality noised and conditioned, with its noise and sigma given.
-
-    Args:
-        modality, stream: of the plan.
-        source: the clean target, [B, L, C], and what its conditions take clean tokens from.
-        context: [B, S, D] text after the connectors.
-        noise: [B, L, C]
-        sigma: [B]
-
-    Raises:
-        ConditionError: a condition does not fit the clip.
-
-    Source: golden/README.md, `train_*`.
-    """
-    mixed = noised(source.clean, noise, sigma)
-    tokens = condition(start(mixed, sigma, modality, source.grid, source.fps), stream, source)
-    return TrainingStream(StreamInput(tokens, context, sigma), noise - source.clean)
-
-
-def training_streams(sample: TrainingSample, generator: torch.Generator) -> Streams:
-    """All modalities of one sample (B = 1), each with its own sigma and noise from the generator.
-
-    Sigma depends on the target's length before a reference is added (facts/ltx23.md, E).
-    """
-    streams: Streams = {}
-    for modality, stream in sample.plan.streams.items():
-        latent = sample.latents["target", modality][None].float()
-        clean = tokens_of(latent)
-        normal = torch.randn(1, generator=generator)
-        uniform, prob = torch.rand(1, generator=generator), torch.rand(1, generator=generator)
-        sigma = shifted_logit_normal(clean.shape[1], normal, uniform, prob).to(clean.device)
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-        source = source_of(sample.latents, modality, sample.fps, clean, grid_of(latent))
-        text = sample.context[modality][None]
-        streams[modality] = training_stream(modality, stream, source, text, noise=noise, sigma=sigma)
-    return streams
-
-
-def training_loss(
-    predictions: Mapping[Modality, Tensor], streams: Mapping[Modality, TrainingStream]
-) -> dict[Modality, Tensor]:
-    """Loss per modality and sample, [B]; a reference stands in front of the target and carries none."""
-    losses: dict[Modality, Tensor] = {}
-    for modality, stream in streams.items():
-        length = stream.velocity.shape[1]
-        learn = stream.input.tokens.learn[:, -length:]
-        losses[modality] = masked_loss(predictions[modality][:, -length:], stream.velocity, learn)
-    return losses
-
-
 def sample_index(draw: int, samples: int, seed: int) -> int:
     """Which sample the `draw`-th step trains on: every epoch goes through all of them in an order of its own."""
     epoch, place = divmod(draw, samples)
-    order = torch.randperm(samples, generator=step_generator(seed, -1 - epoch))
-    return int(order[place])
+    return _order(epoch, samples, seed)[place]
+
+
+@lru_cache(maxsize=2)
+def _order(epoch: int, samples: int, seed: int) -> list[int]:
+    order: list[int] = torch.randperm(samples, generator=step_generator(seed, -1 - epoch)).tolist()
+    return order
 
 
 class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not typed here
     """Trains the adapter that `add_adapter` attached, on what a `models.feed.Feed` brings.
 
     What a step measured stays on the device: whoever wants to read it waits for the device, and may do so seldom.
+    It goes backward and updates by itself ("manual optimisation"): Lightning's automatic one costs a small model 3 %.
     """
+
+    automatic_optimization = False
 
     def __init__(self, transformer: nn.Module, schedule: Schedule, *, recomputed: int = 0) -> None:
         super().__init__()
@@ -146,26 +72,27 @@ class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not t
         losses = training_loss(velocities(self.base[0], inputs, recomputed=self.recomputed), streams)
         return torch.stack([each.mean() for each in losses.values()])
 
-    def training_step(self, batch: tuple[Streams, ...], batch_idx: int) -> Tensor:
-        """Learn from every sample of a batch, each on its own."""
+    def training_step(self, batch: tuple[Streams, ...], batch_idx: int) -> None:
+        """Learn from every sample of a batch, each on its own: forward, backward, clip, update."""
+        optimizer, falling = self.optimizers(), self.lr_schedulers()
         losses = torch.stack([self.losses(streams) for streams in batch]).mean(0)
         tokens = sum(stream.length for streams in batch for stream in streams.values())
-        self.measured = Measured(tokens * self.trainer.world_size, self._over_devices(losses.detach()))
-        return losses.sum()
+        self.zero_grad()  # of the adapter: nothing else is a parameter of this module
+        self.manual_backward(losses.sum())
+        norm = self.clip()
+        optimizer.step()
+        falling.step()
+        self.measured = Measured(tokens * self.trainer.world_size, self._over_devices(losses.detach()), norm)
+
+    def clip(self) -> Tensor:
+        """Limit the norm of all gradients to 1; what it was before."""
+        return nn.utils.clip_grad_norm_(self.adapter.parameters(), CLIP_NORM).detach()
 
     def _over_devices(self, losses: Tensor) -> Tensor:
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(losses)
             losses = losses / self.trainer.world_size
         return losses
-
-    def configure_gradient_clipping(
-        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
-    ) -> None:
-        """Clip to the norm of 1, and keep what the norm was before."""
-        norm = nn.utils.clip_grad_norm_(self.adapter.parameters(), CLIP_NORM)
-        assert self.measured is not None
-        self.measured = replace(self.measured, gradient_norm=norm.detach())
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW as torch has it, its rate falling linearly to a tenth over all steps; fused: one kernel, not ten."""
@@ -184,7 +111,7 @@ class Measured:
 
     tokens: int
     losses: Tensor  # [number of modalities]
-    gradient_norm: Tensor | None = None  # before clipping
+    gradient_norm: Tensor  # before clipping
 
 
 def trainer_options(schedule: Schedule, device: torch.device, devices: int = 1) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from models.adapter import adapter_parameters, export, save
 from models.randomness import random_states, set_random_states
 from models.sampler import Guidance, draw_noise, sample, stg_block_of
-from models.trainer import LoraTraining, Measured, TrainingSample
+from models.streams import TrainingSample
+from models.trainer import LoraTraining, Measured
 from schemas.media import Modality
 from tasks import checkpoint
 from tasks.job import Event, Finished, Job, JobSample, Previewed, PreviewJob, Started, Stepped, preview_steps
@@ -95,7 +96,7 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
 
     def _report(self, *, aloud: bool) -> None:
         """Read what the steps since the last report measured, which waits for the device."""
-        rows = [(step, measured.losses.tolist(), _number(measured.gradient_norm)) for step, measured in self.unread]
+        rows = [(step, measured.losses.tolist(), measured.gradient_norm.item()) for step, measured in self.unread]
         now = time.monotonic()
         tokens = sum(measured.tokens for _, measured in self.unread)
         rate = tokens / max(now - self.reported - self.paused, 1e-9)
@@ -127,11 +128,6 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
 
     def _previewed(self, step: int, index: int) -> Previewed:
         return Previewed(step=step, sample=index, path=self.job.folder / "previews" / f"{step:05}-{index}.safetensors")
-
-
-def _number(measured: Tensor | None) -> float:
-    assert measured is not None  # set when gradients were clipped
-    return float(measured)
 
 
 def preview(transformer: nn.Module, job: PreviewJob, index: int, seed: int) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from diffusers import LTX2VideoTransformer3DModel
 from safetensors import safe_open
 
 from models.base import TINY, load_transformer, resolve
-from models.trainer import TrainingSample
+from models.streams import TrainingSample
 from schemas.plan import Mask, Plan, Prefix, Reference, generate
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,7 +8,7 @@ import torch
 from models.conditions import Source, grid_of, tokens_of
 from models.noising import shifted_logit_normal
 from models.sampler import Guidance, Passes, guide, sample, sigma_schedule
-from models.trainer import training_loss, training_stream
+from models.streams import conditioned_stream, training_loss, training_stream
 from models.transformer import velocities
 from schemas.media import Bucket, Picture, audio_steps
 from schemas.plan import Generated, Mask, Plan, Prefix, Reference
@@ -43,7 +43,8 @@ def golden_stream(kind, tensors, metadata):
         learn_cells=None if keep is None else keep.flatten(1) <= 0.5,
     )
     noise, sigma, context = (tensors[f"in.{kind}.{name}"] for name in ("noise", "sigma", "context"))
-    return training_stream(kind, Generated(conditions=tuple(conditions)), source, context, noise=noise, sigma=sigma)
+    given = conditioned_stream(kind, Generated(conditions=tuple(conditions)), source, context)
+    return training_stream(given, noise=noise, sigma=sigma)
 
 
 @pytest.mark.parametrize("name", TRAINING)

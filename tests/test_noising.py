@@ -7,7 +7,7 @@ from models.noising import masked_loss, noised, step_generator
 
 
 def test_sigma_mixes_clean_and_noise():
-    mixed = noised(torch.full((2, 1, 1), 4.0), torch.full((2, 1, 1), 8.0), torch.tensor([0.0, 0.25]))
+    mixed = noised(torch.full((2, 1, 1), 4.0), torch.full((2, 1, 1), 8.0), torch.tensor([[0.0], [0.25]]))
     assert mixed.flatten().tolist() == [4, 5]
 
 

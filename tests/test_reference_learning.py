@@ -8,7 +8,14 @@ import torch
 from models.adapter import adapter_parameters, add_adapter
 from models.conditions import grid_of, source_of, tokens_of
 from models.noising import step_generator
-from models.trainer import TrainingSample, training_loss, training_stream, training_streams
+from models.streams import (
+    TrainingSample,
+    conditioned,
+    conditioned_stream,
+    training_loss,
+    training_stream,
+    training_streams,
+)
 from models.transformer import velocities
 from schemas.endpoints import ENDPOINTS
 from schemas.plan import Generated, Mask, Reference
@@ -29,13 +36,12 @@ def test_a_samples_latents_become_the_official_tokens(name):
         keep = tensors.get(f"in.{kind}.mask")
         conditions = (*([] if keep is None else [Mask()]), Reference(downscale=factors[0], temporal_scale=factors[1]))
         for row in range(len(latent)):
-            given = {("reference", kind): reference[row]} | ({} if keep is None else {("mask", kind): keep[row] <= 0.5})
+            roles = {("reference", kind): reference[row]} | ({} if keep is None else {("mask", kind): keep[row] <= 0.5})
             one = {what: tensors[f"in.{kind}.{what}"][row, None] for what in ("noise", "sigma", "context")}
             target = latent[row, None]
-            source = source_of(given, kind, about["fps"], tokens_of(target), grid_of(target))
-            stream = training_stream(
-                kind, Generated(conditions=conditions), source, one["context"], noise=one["noise"], sigma=one["sigma"]
-            )
+            source = source_of(roles, kind, about["fps"], tokens_of(target), grid_of(target))
+            given = conditioned_stream(kind, Generated(conditions=conditions), source, one["context"])
+            stream = training_stream(given, noise=one["noise"], sigma=one["sigma"])
             tokens = stream.input.tokens
             for ours, official in (
                 (tokens.latent, "noisy"),
@@ -69,7 +75,7 @@ def pair(plan, number, transformer):
 
 
 def losses(transformer, sample, draw):
-    streams = training_streams(sample, draw)
+    streams = training_streams(conditioned(sample), draw)
     predicted = velocities(transformer, {modality: each.input for modality, each in streams.items()})
     return training_loss(predicted, streams)
 

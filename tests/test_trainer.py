@@ -9,14 +9,8 @@ import torch
 from models.adapter import add_adapter, export
 from models.feed import Feed
 from models.noising import step_generator
-from models.trainer import (
-    LoraTraining,
-    Schedule,
-    sample_index,
-    trainer_options,
-    training_loss,
-    training_streams,
-)
+from models.streams import conditioned, training_loss, training_streams
+from models.trainer import LoraTraining, Schedule, sample_index, trainer_options
 from models.transformer import velocities
 from tests.tensors import CPU, PLANS, random_sample, tiny_transformer
 
@@ -157,7 +151,7 @@ def test_every_epoch_uses_every_sample_in_an_order_of_its_own():
 
 
 def test_modalities_are_noised_independently():
-    streams = training_streams(random_sample(PLANS["both references"]), step_generator(0, 0))
+    streams = training_streams(conditioned(random_sample(PLANS["both references"])), step_generator(0, 0))
     assert streams["video"].input.sigma != streams["audio"].input.sigma
     assert streams["video"].input.tokens.latent.shape[1] == 3 * 1 * 1 + 5 * 2 * 2
     assert streams["video"].velocity.shape == (1, 20, 128)
@@ -185,7 +179,6 @@ def test_a_feed_goes_on_where_a_checkpoint_was_taken():
 
 def test_batches_made_ahead_in_a_thread_are_those_of_their_steps():
     batches = feed(PLANS["masked"], Schedule(steps=4, learning_rate=1), samples=3)
-    batches.ahead = True  # as for a GPU
     for step, (streams,) in enumerate(batches):
         assert streams["video"].input.tokens.latent.equal(batches.batch(step)[0]["video"].input.tokens.latent)
 
