@@ -19,15 +19,17 @@ from torch import nn
 from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrainedTokenizerBase
 
 from models import tiny
-from models.linear import store_linears
+from models.linear import StoredLinear, store_linears
+from models.visits import Visits, layers_to_send_away
 from schemas.errors import BaseModelUnavailable, MachineNotReady
 from schemas.media import Modality
-from schemas.settings import BaseWeights
+from schemas.settings import BaseWeights, OffloadedBlocks
 
 TINY = "tiny"
 TINY_FOLDER = "tiny-v1"  # raise the number when models/tiny.py changes what it writes
 
 COMPONENTS = ("transformer", "connectors", "vae", "audio_vae", "vocoder", "text_encoder", "tokenizer")
+SHARE_OF_ACTIVATIONS = 0.2  # of a device's memory, left free when it is decided which blocks stay in main memory
 BLOCKS, BLOCK_BYTES = 64, 1 << 16  # of a weight file that its fingerprint reads
 
 BETWEEN_STREAMS = ("audio_to_video_", "video_to_audio_", "video_a2v_", "audio_a2v_", "av_cross_attn_")
@@ -105,13 +107,19 @@ def load_vocoder(base: str, device: torch.device) -> nn.Module:
 
 
 def load_text(
-    base: str, device: torch.device, dtype: torch.dtype
+    base: str, device: torch.device, dtype: torch.dtype, kept_as: BaseWeights = "bf16"
 ) -> tuple[PreTrainedTokenizerBase, nn.Module, nn.Module]:
-    """Tokenizer, Gemma and the connectors that turn its hidden states into the transformer's text."""
+    """Tokenizer, Gemma and the connectors that turn its hidden states into the transformer's text.
+
+    Gemma in 8 bits (made in main memory) takes half of the device's; the connectors are small and stay whole.
+    """
     folder = _folder(base, "tokenizer")
     with _explained(base, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
-    encoder = _load(base, "text_encoder", partial(Gemma3ForConditionalGeneration.from_pretrained, dtype=dtype), device)
+    first = device if kept_as == "bf16" else torch.device("cpu")
+    encoder = _load(base, "text_encoder", partial(Gemma3ForConditionalGeneration.from_pretrained, dtype=dtype), first)
+    store_linears(encoder, kept_as)
+    encoder.to(device)
     connectors = _load(base, "connectors", partial(LTX2TextConnectors.from_pretrained, torch_dtype=dtype), device)
     return tokenizer, encoder, connectors
 
@@ -122,34 +130,69 @@ def load_transformer(
     device: torch.device,
     dtype: torch.dtype,
     kept_as: BaseWeights = "bf16",
+    away: OffloadedBlocks = 0,
 ) -> LTX2VideoTransformer3DModel:
     """The transformer, frozen, with only the weights that these streams need.
 
     What belongs to an absent stream stays on the meta device: sound alone reads 6.6 GB of 38 (facts/ltx23.md, A).
     Weights kept in 8 bits are made from `dtype` in main memory: the device never holds both.
 
+    Args:
+        away: blocks, counted from the first, whose weights stay in main memory; `auto`: as few as the device needs.
+
     Raises:
         BaseModelUnavailable: the component is missing, incomplete, or not an LTX-2.3.
     """
     folder = _folder(base, "transformer")
-    first = device if kept_as == "bf16" else torch.device("cpu")
     with _explained(base, "transformer"):
         with torch.device("meta"):
             model = LTX2VideoTransformer3DModel.from_config(LTX2VideoTransformer3DModel.load_config(folder))
         if not (model.config.cross_attn_mod and model.config.audio_cross_attn_mod and model.config.perturbed_attn):
             raise BaseModelUnavailable(f"{base} is not an LTX-2.3: its transformer lacks text modulation")
         wanted = {name for name in model.state_dict() if needed(name, modalities)}
+        if away == "auto":
+            away = _blocks_to_send_away(model, wanted, dtype, kept_as, device)
+        first = device if kept_as == "bf16" and not away else torch.device("cpu")
         weights = {name: tensor.to(dtype) for name, tensor in _read(folder, wanted, first)}
     if missing := wanted - weights.keys():
         raise BaseModelUnavailable(f"{base}/transformer lacks {len(missing)} weights, e.g. {min(missing)}; {ADVICE}")
     model.load_state_dict(weights, strict=False, assign=True)
     model.requires_grad_(False).eval()
-    if kept_as != "bf16":
-        store_linears(model, kept_as)
-        for tensor in (*model.parameters(), *model.buffers()):
-            if not tensor.is_meta:
-                tensor.data = tensor.data.to(device)
+    if kept_as != "bf16" or away:
+        store_linears(model, kept_as, Visits(device) if away else None, away)
+        _move(model, device)
     return model
+
+
+def _blocks_to_send_away(
+    model: LTX2VideoTransformer3DModel, wanted: set[str], dtype: torch.dtype, kept_as: BaseWeights, device: torch.device
+) -> int:
+    """As few as leave a share of the device to activations; the CPU has all of them in its own memory anyway."""
+    if device.type != "cuda":
+        return 0
+    free, total = torch.cuda.mem_get_info(device)
+    blocks, others = 0, 0
+    for name, weight in model.state_dict().items():
+        if name in wanted:
+            in_block = name.startswith("transformer_blocks.")
+            width = 1 if in_block and weight.ndim == 2 and kept_as != "bf16" else dtype.itemsize
+            blocks, others = (
+                blocks + in_block * weight.numel() * width,
+                others + (not in_block) * weight.numel() * width,
+            )
+    layers = len(model.transformer_blocks)
+    return layers_to_send_away(layers, blocks // layers, others, free, round(SHARE_OF_ACTIVATIONS * total))
+
+
+def _move(model: nn.Module, device: torch.device) -> None:
+    """Everything to the device but the weights that only visit it: those are pinned, so that they travel fast."""
+    for module in model.modules():
+        visitor = isinstance(module, StoredLinear) and module.visits is not None
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if visitor and name == "weight":
+                tensor.data = tensor.data.pin_memory() if device.type == "cuda" else tensor.data
+            elif not tensor.is_meta:
+                tensor.data = tensor.data.to(device)
 
 
 def needed(name: str, modalities: tuple[Modality, ...]) -> bool:

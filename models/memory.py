@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.streams import Streams
 from models.trainer import LoraTraining
@@ -41,16 +41,16 @@ def preflight(module: LoraTraining, batch: Sequence[Streams], device: torch.devi
     tokens = sum(stream.length for streams in batch for stream in streams.values())
     if device.type != "cuda":  # main memory is not measured: it is large, and nothing but us fills it
         module.recomputed = layers if recompute_all else 0
-        _trial(module, batch)
+        trial(module, batch)
         return Fit(tokens, layers, module.recomputed)
     module.recomputed = layers
     torch.cuda.reset_peak_memory_stats(device)
-    _trial(module, batch)
+    trial(module, batch)
     peak = torch.cuda.max_memory_allocated(device)
     free = _free_bytes(device, peak) - OPTIMISER_BYTES * sum(weight.numel() for weight in module.adapter)
     if not recompute_all:
         module.recomputed = blocks_to_recompute(layers, free, block_bytes(module, batch, layers))
-        _trial(module, batch)
+        trial(module, batch)
     return Fit(tokens, layers, module.recomputed, peak, free)
 
 
@@ -90,8 +90,8 @@ def _same(tensor: Any) -> Any:
     return tensor
 
 
-def _trial(module: nn.Module, batch: Sequence[Streams]) -> None:
-    assert isinstance(module, LoraTraining)
+def trial(module: LoraTraining, batch: Sequence[Streams]) -> None:
+    """One step forward and back that leaves nothing behind."""
     torch.stack([module.losses(streams) for streams in batch]).mean(0).sum().backward()  # type: ignore[no-untyped-call]
     for weight in module.adapter:
         weight.grad = None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.adapter import adapter_parameters
 from models.noising import step_generator
 from models.streams import Streams, training_loss
-from models.transformer import velocities
+from models.transformer import BlockRun, run_block, velocities
 
 CLIP_NORM = 1.0
 LAST_RATE = 0.1  # of the learning rate, reached on the last step
@@ -63,13 +63,16 @@ class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not t
         super().__init__()
         self.base = (transformer,)  # in a tuple: not a submodule
         self.schedule, self.recomputed = schedule, recomputed
+        self.run_block: BlockRun = run_block
         self.adapter = nn.ParameterList(adapter_parameters(transformer))
         self.measured: Measured | None = None  # of the last step
 
     def losses(self, streams: Streams) -> Tensor:
         """The loss of each modality, [number of modalities], in the plan's order."""
         inputs = {modality: stream.input for modality, stream in streams.items()}
-        losses = training_loss(velocities(self.base[0], inputs, recomputed=self.recomputed), streams)
+        losses = training_loss(
+            velocities(self.base[0], inputs, recomputed=self.recomputed, run=self.run_block), streams
+        )
         return torch.stack([each.mean() for each in losses.values()])
 
     def training_step(self, batch: tuple[Streams, ...], batch_idx: int) -> None:
@@ -114,10 +117,12 @@ class Measured:
     gradient_norm: Tensor  # before clipping
 
 
-def trainer_options(schedule: Schedule, device: torch.device, devices: int = 1) -> dict[str, Any]:
+def trainer_options(
+    schedule: Schedule, device: torch.device, devices: int = 1, *, deterministic: bool = True
+) -> dict[str, Any]:
     """Arguments of a quiet `lightning.Trainer`: no bar, no summary, no files but the checkpoints that callers save.
 
-    Deterministic, so that a resumed run gives the same bytes on a GPU, too.
+    Deterministic unless told otherwise, so that a resumed run gives the same bytes on a GPU, too.
     """
     one = [device.index or 0] if device.type == "cuda" else 1
     return {
@@ -126,7 +131,7 @@ def trainer_options(schedule: Schedule, device: torch.device, devices: int = 1) 
         "accelerator": "gpu" if device.type == "cuda" else "cpu",
         "devices": one if devices == 1 else devices,
         "strategy": "auto" if devices == 1 else DDPStrategy(timeout=LONGEST_WAIT),
-        "deterministic": True,
+        "deterministic": deterministic,
         "logger": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,

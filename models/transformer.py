@@ -17,6 +17,7 @@ from schemas.media import Modality
 
 Rotary = tuple[Tensor, Tensor]
 Hidden = dict[Modality, Tensor]
+BlockRun = Callable[..., Hidden]
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def velocities(
     skip_self_attention: frozenset[int] = frozenset(),
     isolated: bool = False,
     recomputed: int = 0,
+    run: BlockRun | None = None,
 ) -> dict[Modality, Tensor]:
     """Predicted noise - clean of every token of the streams present.
 
@@ -115,12 +117,14 @@ def velocities(
         isolated: leave out the attention between the streams (modality guidance).
         recomputed: how many of the first blocks are computed once more in the backward pass instead of being
             remembered. The first, because the memory of the later ones is free again by then.
+        run: `run_block`, or the same compiled.
 
     Returns:
         float32 [B, L, 128] per stream, in the order of the given tokens, reference tokens included.
 
     Source: facts/ltx23.md C2 row 1; arXiv 2601.03233 (LTX-2), section on the two-stream transformer.
     """
+    run = run or run_block
     crossed = len(streams) == 2 and not isolated
     hidden = {modality: _projected(model, modality, stream) for modality, stream in streams.items()}
     prepared = {
@@ -128,7 +132,6 @@ def velocities(
         for modality, stream in streams.items()
     }
     for index, block in enumerate(model.get_submodule("transformer_blocks").children()):
-        run: Callable[..., Hidden] = _block
         if index < recomputed and torch.is_grad_enabled():
             skip = index in skip_self_attention
             hidden = checkpoint(run, block, hidden, prepared, skip, use_reentrant=False, preserve_rng_state=False)
@@ -182,7 +185,8 @@ def _embedded(module: nn.Module, times: Tensor, dtype: torch.dtype) -> tuple[Ten
     return modulation.unflatten(0, times.shape), embedding.unflatten(0, times.shape)
 
 
-def _block(block: nn.Module, hidden: Hidden, streams: dict[Modality, _Stream], skip: bool) -> Hidden:
+def run_block(block: nn.Module, hidden: Hidden, streams: dict[Modality, _Stream], skip: bool) -> Hidden:
+    """One block, all streams; `skip` passes the values of self-attention through."""
     hidden = {m: _attend(block, hidden[m], stream, skip) for m, stream in streams.items()}
     if all(stream.crossing for stream in streams.values()):
         hidden = _cross(block, hidden, streams)

@@ -114,7 +114,8 @@ def _masks(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
 def _texts(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
     if wanted:
         device = base_model.pick_device(settings().device)
-        encoder = TextEncoder(*base_model.load_text(base().location, device, base_model.pick_dtype(device)))
+        kept_as = settings().text_encoder_weights
+        encoder = TextEncoder(*base_model.load_text(base().location, device, base_model.pick_dtype(device), kept_as))
         for want in wanted:
             assert isinstance(want.content, str)
             yield want, {str(modality): features for modality, features in encoder.encode(want.content).items()}
@@ -151,9 +152,17 @@ def _waveform(want: Wanted, rate: int) -> Tensor:
 
 
 def _wanted(kind: Kind, content: Content, weights: Weights) -> Wanted:
-    precision = str(base_model.pick_dtype(base_model.pick_device(settings().device)))
-    key = key_of(kind, VERSION, content, weights, precision if kind in ("video", "text") else "exact")
+    key = key_of(kind, VERSION, content, weights, _precision(kind))
     return Wanted(kind=kind, content=content, address=f"latents/{kind}/{key}")
+
+
+def _precision(kind: Kind) -> str:
+    """What, beside its weights, an encoder's result depends on."""
+    if kind not in ("video", "text"):
+        return "exact"
+    computed = str(base_model.pick_dtype(base_model.pick_device(settings().device)))
+    kept_as = settings().text_encoder_weights
+    return f"{computed}, {kept_as}" if kind == "text" and kept_as != "bf16" else computed
 
 
 def _publish(want: Wanted, tensors: dict[str, Tensor], seconds: float) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from schemas.media import Bucket, Frozen, Modality, Role
 from schemas.plan import Plan
-from schemas.settings import BaseWeights
+from schemas.settings import BaseWeights, Compile, OffloadedBlocks
 
 FIRST_PREVIEW_INTERVAL = 100
 MOST_PREVIEWS_BETWEEN = 10
@@ -49,6 +49,9 @@ class Job(Frozen):
     device: str
     devices: int = 1
     base_weights: BaseWeights = "bf16"
+    offload_blocks: OffloadedBlocks = 0
+    compile: Compile = "off"
+    deterministic: bool = True
     recompute_all: bool = False  # after the device ran out of memory
     rank: int
     steps: int
@@ -68,6 +71,9 @@ class Prepared(Frozen):
     recomputed: int  # of these layers, in the backward pass, to save memory
     peak_bytes: int | None  # of the device, if it counts them, when all layers are recomputed
     free_bytes: int | None  # beside that
+    attention: str = "native"  # by diffusers' name
+    compiled: bool = False
+    remark: str = ""  # why not, where it was wanted
 
 
 class Started(Frozen):

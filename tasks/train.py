@@ -14,7 +14,7 @@ from pydantic import Field
 
 from schemas.media import Bucket, Frozen
 from schemas.plan import Plan
-from schemas.settings import BaseWeights, settings
+from schemas.settings import BaseWeights, Compile, settings
 from tasks.base import Weights, base
 from tasks.cards import loss_card
 from tasks.child import run_with_less_memory_if_needed
@@ -36,7 +36,7 @@ from tasks.job import (
 from tasks.step import Progress, step
 from tasks.store import Artifact, key_of, store
 
-VERSION = 2  # of what the training process makes of its job: raise it when an adapter changes
+VERSION = 3  # of what the training process makes of its job: raise it when an adapter changes
 SEED = 42
 LOGGED_STEPS = 20
 
@@ -50,6 +50,8 @@ class Training(Frozen):
     seed: int = SEED
     devices: int = Field(default_factory=lambda: settings().devices)  # each learns from a sample of its own per step
     base_weights: BaseWeights = Field(default_factory=lambda: settings().base_weights)
+    compile: Compile = Field(default_factory=lambda: settings().compile)
+    deterministic: bool = Field(default_factory=lambda: settings().deterministic)
 
 
 class Previewing(Frozen):
@@ -102,6 +104,7 @@ def train_adapter(
                 key=key,
                 base=base().location,
                 device=settings().device,
+                offload_blocks=settings().offload_blocks,
                 samples=tuple(paths.sample(s, p, bucket) for s, p in zip(latents.samples, plans, strict=True)),
                 previews=paths.previews(latents, previewing),
                 folder=folder,
@@ -204,11 +207,16 @@ class _Watcher:
         match event:
             case Prepared():
                 self.log.info(
-                    "the longest sample, %d tokens, fits; %d of %d blocks are computed twice to save memory",
+                    "the longest sample, %d tokens, fits; %d of %d blocks are computed twice to save memory; "
+                    "attention: %s; blocks %s",
                     event.tokens,
                     event.recomputed,
                     event.layers,
+                    event.attention,
+                    "compiled" if event.compiled else "not compiled",
                 )
+                if event.remark:
+                    self.log.warning("the blocks could not be compiled: %s", event.remark)
             case Started():
                 self.log.info(
                     "training %d parameters on %s from step %d", event.trained_parameters, event.device, event.step

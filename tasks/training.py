@@ -17,8 +17,10 @@ from lightning import Trainer
 from models import base as base_model
 from models.adapter import add_adapter, lora_metadata
 from models.feed import Feed
+from models.linear import visits
 from models.memory import preflight
 from models.randomness import seed_all
+from models.speed import compile_blocks, pick_attention, worth_compiling
 from models.trainer import LoraTraining, Schedule, trainer_options
 from schemas.errors import DeviceFull, LtxFlowsError
 from tasks import checkpoint
@@ -46,20 +48,32 @@ def _train(job: Job, say: Say) -> None:
     device = _device(job, rank)
     plan = job.samples[0].plan
     dtype = base_model.pick_dtype(device)
-    transformer = base_model.load_transformer(job.base, plan.modalities, device, dtype, job.base_weights)
+    if job.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the device is first used
+    torch.use_deterministic_algorithms(job.deterministic)
+    transformer = base_model.load_transformer(
+        job.base, plan.modalities, device, dtype, job.base_weights, job.offload_blocks
+    )
+    attention = pick_attention(device, job.deterministic)
+    transformer.set_attention_backend(attention)
     add_adapter(transformer, job.rank, plan.modalities, job.seed)
     schedule = Schedule(steps=job.steps, learning_rate=job.learning_rate, seed=job.seed)
     module = LoraTraining(transformer, schedule)
     identity = checkpoint.identity_of(job, module)
     last = checkpoint.to_go_on_from(job.folder, identity)  # before anything is spent
     seed_all(job.seed)
-    samples = [read_sample(each) for each in job.samples]
-    feed = Feed(samples, schedule, device, rank=rank, devices=job.devices)
-    fit = preflight(module, feed.worst(), device, recompute_all=job.recompute_all)
+    feed = Feed(map(read_sample, job.samples), schedule, device, rank=rank, devices=job.devices)
+    fit = preflight(module, longest := feed.worst(), device, recompute_all=job.recompute_all)
+    wanted = worth_compiling(job.compile, device, job.steps, visits=visits(transformer))
+    remark = compile_blocks(module, longest) if wanted else None
+    del longest
     if rank == 0:
-        say(Prepared(**asdict(fit)))
+        compiled = wanted and remark is None
+        say(Prepared(**asdict(fit), attention=attention, compiled=compiled, remark=remark or ""))
     reporter = Reporter(job, transformer, device, say, identity)
-    trainer = Trainer(**trainer_options(schedule, device, job.devices), callbacks=[reporter])
+    trainer = Trainer(
+        **trainer_options(schedule, device, job.devices, deterministic=job.deterministic), callbacks=[reporter]
+    )
     trainer.fit(module, feed, ckpt_path=last, weights_only=True)
     if trainer.is_global_zero:
         say(reporter.finish(lora_metadata(plan)))

@@ -53,8 +53,8 @@ def tiny_base():
     return resolve(TINY, Path(tempfile.mkdtemp(prefix="ltx-flows-tests-")))
 
 
-def tiny_transformer(*modalities):
-    return load_transformer(tiny_base(), modalities or ("video", "audio"), CPU, torch.float32)
+def tiny_transformer(*modalities, device=CPU, away=0):
+    return load_transformer(tiny_base(), modalities or ("video", "audio"), device, torch.float32, away=away)
 
 
 def random_sample(plan, seed=0, name="clip"):

@@ -8,6 +8,7 @@ import torch
 from models.base import load_audio_vae, load_text, load_video_vae, load_vocoder
 from models.decoders import AudioDecoder, VideoDecoder
 from models.encoders import AudioEncoder, TextEncoder, VideoEncoder
+from models.linear import StoredLinear
 from models.mel import log_mel
 from tests.tensors import CPU, tiny_base
 
@@ -94,3 +95,12 @@ def test_a_prompt_becomes_text_for_both_streams():
 @pytest.mark.parametrize("prompt", ["", "Grüße, 世界 🎹", "word " * 2000])
 def test_any_prompt_can_be_encoded(prompt):
     assert text_encoder().encode(prompt)["audio"].isfinite().all()
+
+
+def test_gemma_in_8_bits_says_nearly_the_same_and_its_connectors_stay_whole():
+    whole, small = (TextEncoder(*load_text(tiny_base(), CPU, torch.float32, kept_as)) for kept_as in ("bf16", "int8"))
+    kept = [module for module in small.text_encoder.modules() if isinstance(module, StoredLinear)]
+    assert kept and not [module for module in small.connectors.modules() if isinstance(module, StoredLinear)]
+    said, exact = small.encode("a red ball")["video"], whole.encode("a red ball")["video"]
+    assert not said.equal(exact)
+    torch.testing.assert_close(said, exact, rtol=0, atol=0.1 * exact.abs().max().item())

@@ -9,8 +9,18 @@ from torch import nn
 from models.adapter import add_adapter
 from models.base import load_transformer
 from models.feed import Feed
-from models.linear import AdaptedLinear, StoredLinear, restored, stored
+from models.linear import (
+    AdaptedLinear,
+    StoredLinear,
+    multiplies_fp8,
+    product,
+    product_back,
+    restored,
+    stored,
+    visits,
+)
 from models.trainer import LoraTraining, Schedule
+from models.visits import Visits, layers_to_send_away
 from tests.jobs import adapter_of, events_of, job_of
 from tests.tensors import CPU, PLANS, random_sample, tiny_base
 
@@ -129,3 +139,52 @@ def test_a_training_on_a_base_in_8_bits_differs_and_repeats(tmp_path):
         events_of(job)
     plain, first, second = (adapter_of(job) for job in jobs)
     assert first == second != plain
+
+
+@pytest.mark.parametrize("kept_as", ["bf16", "int8"])
+def test_weights_that_only_visit_the_device_train_the_same(kept_as):
+    plan, schedule = PLANS["masked"], Schedule(steps=1, learning_rate=1)
+    streams = Feed([random_sample(plan)], schedule, CPU).batch(0)[0]
+    found = []
+    for away in (0, 1):
+        model = load_transformer(tiny_base(), plan.modalities, CPU, torch.float32, kept_as, away)
+        assert visits(model) == bool(away)
+        add_adapter(model, 4, plan.modalities, 0)
+        module = LoraTraining(model, schedule)
+        loss = module.losses(streams)
+        found.append([loss, *torch.autograd.grad(loss.sum(), list(module.adapter))])
+    assert all(resident.equal(visiting) for resident, visiting in zip(*found, strict=True))
+
+
+def test_weights_of_the_first_blocks_visit_and_the_others_stay():
+    model = load_transformer(tiny_base(), ("audio",), CPU, torch.float32, "bf16", 1)
+    away = {name for name, module in model.named_modules() if isinstance(module, StoredLinear) and module.visits}
+    assert away and all(name.startswith("transformer_blocks.0.") for name in away)
+
+
+def test_what_came_next_the_last_time_is_sent_ahead():
+    weights, there = [torch.randn(2, 2) for _ in range(3)], Visits(CPU)
+    for _ in range(2):
+        assert all(there.here(weight).equal(weight) for weight in weights)
+    there.here(weights[0])
+    assert [weight.equal(weights[1]) for weight in there.coming.values()] == [True]
+    there.here(weights[0], back=True)
+    assert not there.coming  # nothing is known of the way back yet
+
+
+@pytest.mark.parametrize(("free", "away"), [(100, 0), (60, 1), (40, 3), (5, 4)])
+def test_as_few_blocks_leave_the_device_as_its_memory_asks(free, away):
+    assert layers_to_send_away(layers=4, layer_bytes=10, other_bytes=5, free_bytes=free, spare_bytes=20) == away
+
+
+def test_fp8_numbers_are_multiplied_as_they_are():
+    x, linear = torch.randn(40, 64, dtype=torch.bfloat16), nn.Linear(64, 96).bfloat16()
+    weight, scale = stored(linear.weight.detach(), torch.float8_e4m3fn)
+    assert multiplies_fp8(x, weight) and not multiplies_fp8(x.float(), weight)
+    gradient = torch.randn(40, 96, dtype=torch.bfloat16)
+    for found, exact in (
+        (product(x, weight, scale, linear.bias), linear(x)),
+        (product_back(gradient, weight, scale), gradient @ linear.weight),
+    ):
+        assert found.dtype == torch.bfloat16
+        assert (found - exact).float().norm() < 0.05 * exact.float().norm()
