@@ -1,4 +1,4 @@
-"""How fast a training step is: `python benchmarks/train_step.py --tiny|--full [--peer] [--only NAME] [--steps N]`.
+"""How fast a training step is: `python benchmarks/train_step.py --tiny|--full [--peer] [--compile]`.
 
 For each endpoint's plan at its seed's default shape: seconds per step, tokens per second, the share of the matmul rate
 that this machine reaches, peak memory, and what of a step is neither forward, backward nor optimiser. --tiny: the tiny
@@ -6,7 +6,9 @@ base, pictures of 256x256x33, for CPUs. --full: the shape of LTX-2.3 with random
 """
 
 import argparse
+import gc
 import logging
+import os
 import sys
 import time
 from functools import wraps
@@ -25,7 +27,9 @@ from benchmarks.shapes import Base, Case, cases, random_clip
 from models.adapter import add_adapter
 from models.base import pick_device
 from models.feed import Feed, moved
+from models.linear import store_linears
 from models.memory import preflight
+from models.speed import compile_blocks, use_attention
 from models.streams import Streams
 from models.trainer import LoraTraining, Schedule, trainer_options
 from schemas.media import Modality
@@ -93,12 +97,15 @@ class Wall(Callback):
         self.seconds: list[float] = []
         self.inside: list[float] = []
         self.theirs: list[float] = []
+        self.losses: list[torch.Tensor] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Clocked, *_: object) -> None:
         ended = now()
         self.seconds.append(ended - self.began)
         self.work.append(work() - self.worked)
         self.inside.append(pl_module.inside)
+        assert pl_module.measured is not None
+        self.losses.append(pl_module.measured.losses.sum())
         if self.peer:
             self.peer.step(self.streams)
             self.theirs.append(now() - ended)
@@ -146,28 +153,36 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / min(seconds)
 
 
-def measure(base: Base, case: Case, steps: int, rate: float, beside_peer: bool) -> str:
+def measure(base: Base, case: Case, asked: argparse.Namespace, rate: float) -> str:
     """One line of the table. On a GPU the peer is measured last, alone: both bases would not fit."""
     model = base.model(case.plan.modalities)
+    store_linears(model, asked.base_weights)
+    use_attention(model, base.device, asked.deterministic)
     add_adapter(model, RANK, case.plan.modalities, 0)
-    schedule = Schedule(steps=steps, learning_rate=2e-4)
+    schedule = Schedule(steps=asked.steps, learning_rate=2e-4)
     module = Clocked(model, schedule)
     feed = Feed([random_clip(case, base.widths)], schedule, base.device)
     (streams,) = feed.worst()
     fit = preflight(module, (streams,), base.device, recompute_all=False)
+    if asked.compile and (remark := compile_blocks(module, (streams,))):
+        sys.exit(f"the blocks cannot be compiled here: {remark}")
     cuda = base.device.type == "cuda"
-    wall = Wall(Peer(base.model(BOTH), RANK, case.plan.modalities) if beside_peer and not cuda else None, streams)
+    wall = Wall(Peer(base.model(BOTH), RANK, case.plan.modalities) if asked.peer and not cuda else None, streams)
     if cuda:
         torch.cuda.reset_peak_memory_stats(base.device)
-    Trainer(**trainer_options(schedule, base.device), callbacks=[wall]).fit(module, feed)
+    options = trainer_options(schedule, base.device, deterministic=asked.deterministic)
+    Trainer(**options, callbacks=[wall]).fit(module, feed)
     memory = f"{torch.cuda.max_memory_allocated(base.device) / 2**30:.1f} GiB" if cuda else "-"
-    if beside_peer and cuda:
+    if asked.peer and cuda:
         del model, module
-        wall.theirs = alone(Peer(base.model(BOTH), RANK, case.plan.modalities), streams, steps)
+        gc.collect()  # modules, hooks and graphs refer to each other in circles
+        torch.cuda.empty_cache()
+        wall.theirs = alone(Peer(base.model(BOTH), RANK, case.plan.modalities), streams, asked.steps)
     seconds, share = median(wall.seconds[WARM:]), overhead(wall)
     useful = useful_flops(base, case, feed.batch(0)[0] if not cuda else streams) / seconds / rate
     blocks = f"{fit.recomputed}/{fit.layers} recomputed"
     line = f"{case.name:24} {seconds:9.4f} {fit.tokens / seconds:10.0f} {useful:7.1%} {share:8.1%}"
+    line += f" {torch.stack(wall.losses).mean().item():7.4f}"
     return line + f" {memory:>9} {blocks:>18}" + peer_columns(wall, cuda)
 
 
@@ -202,7 +217,12 @@ def main() -> None:
     parser.add_argument("--peer", action="store_true", help="also stock diffusers + PEFT, and ours / theirs")
     parser.add_argument("--only", default="", help="plans whose name contains this")
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--compile", action="store_true", help="train through compiled blocks")
+    parser.add_argument("--base-weights", choices=("bf16", "fp8", "int8"), default="bf16")
+    parser.add_argument("--any-order", dest="deterministic", action="store_false", help="the fastest attention")
     asked = parser.parse_args()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as the training process has it
+    torch.use_deterministic_algorithms(asked.deterministic)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1 if asked.tiny else torch.get_num_threads())  # tiny products gain nothing from more
     device = pick_device("auto")
@@ -211,11 +231,11 @@ def main() -> None:
     base = Base(asked.tiny, device)
     rate = matmul_rate(device, base.dtype)
     print(f"{device}, {base.dtype}, matmul {rate / 1e12:.2f} TFLOP/s, rank {RANK}, batch 1, text of 1024 tokens")
-    titles = ("plan", "s/step", "tokens/s", "useful", "overhead", "peak", "blocks", "peer s", "ratio")
-    print("{:24} {:>9} {:>10} {:>7} {:>8} {:>9} {:>18} {:>9} {:>7}".format(*titles))
+    titles = ("plan", "s/step", "tokens/s", "useful", "overhead", "loss", "peak", "blocks", "peer s", "ratio")
+    print("{:24} {:>9} {:>10} {:>7} {:>8} {:>7} {:>9} {:>18} {:>9} {:>7}".format(*titles))
     for case in cases(asked.tiny):
         if asked.only in case.name:
-            print(measure(base, case, asked.steps, rate, asked.peer), flush=True)
+            print(measure(base, case, asked, rate), flush=True)
 
 
 if __name__ == "__main__":

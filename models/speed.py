@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 import torch
+from diffusers import ModelMixin
 from torch._dynamo.exc import TorchDynamoException
 
 from models.memory import trial
@@ -29,6 +30,14 @@ def pick_attention(device: torch.device, deterministic: bool) -> str:
     if capability >= HOPPER and torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
         return "_native_cudnn"
     return "flash" if find_spec("flash_attn") else "native"
+
+
+def use_attention(model: ModelMixin, device: torch.device, deterministic: bool) -> str:
+    """Let a model use it; diffusers' default is torch's own."""
+    name = pick_attention(device, deterministic)
+    if name != "native":
+        model.set_attention_backend(name)
+    return name
 
 
 def worth_compiling(wanted: Compile, device: torch.device, steps: int, *, visits: bool) -> bool:

@@ -20,7 +20,7 @@ from models.feed import Feed
 from models.linear import visits
 from models.memory import preflight
 from models.randomness import seed_all
-from models.speed import compile_blocks, pick_attention, worth_compiling
+from models.speed import compile_blocks, use_attention, worth_compiling
 from models.trainer import LoraTraining, Schedule, trainer_options
 from schemas.errors import DeviceFull, LtxFlowsError
 from tasks import checkpoint
@@ -54,8 +54,7 @@ def _train(job: Job, say: Say) -> None:
     transformer = base_model.load_transformer(
         job.base, plan.modalities, device, dtype, job.base_weights, job.offload_blocks
     )
-    attention = pick_attention(device, job.deterministic)
-    transformer.set_attention_backend(attention)
+    attention = use_attention(transformer, device, job.deterministic)
     add_adapter(transformer, job.rank, plan.modalities, job.seed)
     schedule = Schedule(steps=job.steps, learning_rate=job.learning_rate, seed=job.seed)
     module = LoraTraining(transformer, schedule)

@@ -6,7 +6,7 @@ import torch
 from models.adapter import add_adapter
 from models.feed import Feed
 from models.linear import visits
-from models.speed import COMPILE_FROM_STEPS, compile_blocks, pick_attention, worth_compiling
+from models.speed import COMPILE_FROM_STEPS, compile_blocks, pick_attention, use_attention, worth_compiling
 from models.trainer import LoraTraining, Schedule
 from models.transformer import run_block
 from tasks.job import Prepared
@@ -88,13 +88,13 @@ def test_a_training_says_how_it_computes(tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_visiting_weights_train_the_same_and_every_attention_runs():
+def test_on_a_gpu_visiting_weights_train_the_same_under_either_attention():
     plan, schedule = PLANS["masked"], Schedule(steps=1, learning_rate=1)
     batch = Feed([random_sample(plan)], schedule, GPU).worst()
     found = []
     for away in (0, 2):
         model = tiny_transformer(*plan.modalities, device=GPU, away=away)
-        model.set_attention_backend(pick_attention(GPU, deterministic=True))
+        use_attention(model, GPU, deterministic=bool(away))
         add_adapter(model, 4, plan.modalities, 0)
         assert visits(model) == bool(away)
         found.append(step(LoraTraining(model, schedule), batch))
