@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup tools demo test lint types
+.PHONY: setup tools demo serve deploy test lint
 
 setup: .venv/installed tools
 
@@ -23,10 +23,19 @@ tools:
 demo: setup
 	$(BIN)/ltx-flows demo
 
+serve: setup
+	$(BIN)/ltx-flows serve
+
+# work pool, deployments and the watch over heartbeats, on the Prefect server of PREFECT_API_URL
+deploy: setup
+	$(BIN)/ltx-flows deploy
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
 # two processes on two cores, each with one thread; a file's tests stay together and share what they prepare
 test: lint

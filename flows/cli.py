@@ -1,23 +1,20 @@
-"""The command line: run, plan, demo, bills, doctor. One JSON document on stdout, everything else on stderr."""
+"""The command line: run, plan, serve, demo, bills, doctor. One JSON document on stdout, everything else on stderr."""
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
+from flows.unfinished import Unfinished, unfinished
 from schemas.endpoint import Endpoint
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import Detail, InputRejected, LtxFlowsError, RequestRejected
 from schemas.request import TrainRequest
-from schemas.result import TrainingResult
 from schemas.settings import settings
-
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
 
 DONE, FAILED, REJECTED = 0, 1, 2
 
@@ -56,6 +53,18 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("endpoint", choices=ENDPOINTS, nargs="?", default="extend-prefix", metavar="ENDPOINT")
     demo.set_defaults(command=_demo)
 
+    serve = commands.add_parser("serve", help="Prefect server, deployments, a worker and the HTTP API, until Ctrl-C")
+    serve.add_argument("--host", default="127.0.0.1", help="where the API listens (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8484, help="the API's port (8484)")
+    serve.add_argument("--tls-self-signed", action="store_true", help="https with a certificate of our own making")
+    serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="https with this certificate")
+    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key")
+    serve.set_defaults(command=_serve)
+
+    deploy = commands.add_parser("deploy", help="work pool and deployments on the Prefect server of PREFECT_API_URL")
+    deploy.add_argument("--on", choices=("process", "docker", "kubernetes"), default="process", help="kind of worker")
+    deploy.set_defaults(command=_deploy)
+
     bills = commands.add_parser("bills", help="the ledger")
     form = bills.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON")
@@ -78,7 +87,10 @@ def _run(options: argparse.Namespace, out: TextIO) -> None:
     endpoint, request = _read(options)
     if options.output:
         os.environ["LTX_FLOWS_OUTPUTS"] = str(options.output.absolute())
-    _print(_run_flow(endpoint, request), out)
+        settings.cache_clear()
+    with unfinished(endpoint.name, request) as note:
+        _print(_run_flow(endpoint, request, note), out)
+        out.flush()
 
 
 def _plan(options: argparse.Namespace, out: TextIO) -> None:
@@ -95,7 +107,26 @@ def _demo(options: argparse.Namespace, out: TextIO) -> None:
     settings.cache_clear()
     endpoint = ENDPOINTS[options.endpoint]
     request = endpoint.read(make_demo(endpoint))
-    out.write(summary(_run_flow(endpoint, request)))
+    with unfinished(endpoint.name, request) as note:
+        out.write(summary(_run_flow(endpoint, request, note)))
+
+
+def _serve(options: argparse.Namespace, out: TextIO) -> None:
+    from flows.serve import Serving, serve  # noqa: PLC0415
+
+    if bool(options.tls_cert) != bool(options.tls_key):
+        raise LtxFlowsError("--tls-cert and --tls-key go together")
+    serve(Serving(options.host, options.port, options.tls_self_signed, options.tls_cert, options.tls_key), out)
+
+
+def _deploy(options: argparse.Namespace, out: TextIO) -> None:
+    from flows.server import prefect_server  # noqa: PLC0415
+
+    with prefect_server():
+        from flows.deployments import deploy, watch_heartbeats  # noqa: PLC0415
+
+        out.write("".join(f"{name}\n" for name in deploy(options.on)))
+        watch_heartbeats()
 
 
 def _bills(options: argparse.Namespace, out: TextIO) -> None:
@@ -128,7 +159,7 @@ def _doctor(options: argparse.Namespace, out: TextIO) -> None:
         raise LtxFlowsError(f"not ready: {', '.join(missing)}")
 
 
-def _run_flow(endpoint: Endpoint[Any], request: TrainRequest) -> dict[str, Any]:
+def _run_flow(endpoint: Endpoint[Any], request: TrainRequest, note: Unfinished) -> dict[str, Any]:
     """Run the endpoint's flow in this process, on this HOME's Prefect server."""
     from flows.server import prefect_server  # noqa: PLC0415
 
@@ -140,9 +171,9 @@ def _run_flow(endpoint: Endpoint[Any], request: TrainRequest) -> dict[str, Any]:
 
         from flows.endpoints import FLOWS  # noqa: PLC0415
         from flows.reuse import reused_steps  # noqa: PLC0415
+        from flows.running import run_or_continue  # noqa: PLC0415
 
-        run: Callable[..., State[TrainingResult]] = FLOWS[endpoint.name]
-        state = run(request, return_state=True)
+        state = run_or_continue(FLOWS[endpoint.name], request, note)
         outcome = state.result(raise_on_failure=False)
         APILogWorker.drain_all(timeout=5)  # before the server ends
         if state.state_details.flow_run_id and (reused := reused_steps(state.state_details.flow_run_id)):

@@ -1,7 +1,11 @@
 """What is ready on this machine and what is missing, each with the line to type."""
 
+import os
+import socket
 from dataclasses import dataclass
 
+from flows.serve import Serving
+from flows.server import healthy
 from models import base as base_model
 from schemas.errors import LtxFlowsError
 from schemas.settings import settings
@@ -22,7 +26,8 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at programs, device, base model, folders and ledger; starts nothing, trains nothing."""
-    return [*(_program(name, version) for name, version in tools().items()), _device(), _base(), *_places(), _ledger()]
+    programs = (_program(name, version) for name, version in tools().items())
+    return [*programs, _device(), _base(), *_places(), _ledger(), _prefect(), _port()]
 
 
 def _program(name: str, version: str | None) -> Finding:
@@ -51,3 +56,23 @@ def _places() -> list[Finding]:
 
 def _ledger() -> Finding:
     return Finding("ledger", True, f"{len(bills())} bills")
+
+
+def _prefect() -> Finding:
+    given = os.environ.get("PREFECT_API_URL")
+    if not given:
+        return Finding("Prefect server", True, "one of its own, while it is needed")
+    ready = healthy(given)
+    return Finding(
+        "Prefect server", ready, given if ready else f"{given} does not answer: start it or unset PREFECT_API_URL"
+    )
+
+
+def _port() -> Finding:
+    """Where `serve` listens unless told otherwise."""
+    at = Serving()
+    with socket.socket() as probe:
+        taken = probe.connect_ex((at.host, at.port)) == 0
+    return Finding(
+        "API port", True, f"{at.port}, {'taken: `serve` runs, or needs another --port' if taken else 'free'}"
+    )

@@ -22,6 +22,7 @@ from tasks.encode import encode
 from tasks.extract import extract
 from tasks.fit import fit, fit_previews
 from tasks.match import match
+from tasks.outcomes import tell_rejection
 from tasks.pruning import note_run
 from tasks.report import dataset_report
 from tasks.train import Previewing, Training, train
@@ -92,4 +93,5 @@ def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
             get_run_logger().warning("%s; going through the steps once more", damage)
             return train_lora(endpoint, request)
     except InputRejected as error:
+        tell_rejection(str(runtime.flow_run.id), error)
         return Failed(name="Rejected", message=f"422 {error}", data=error)

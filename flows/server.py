@@ -41,6 +41,12 @@ def prefect_environment() -> dict[str, str]:
     return {name: value for name, value in ours.items() if name not in os.environ}
 
 
+def prefect_url() -> str | None:
+    """Where people open this process's Prefect server, inside `prefect_server`."""
+    url = os.environ.get("PREFECT_API_URL")
+    return url.removesuffix("/").removesuffix("/api") if url else None
+
+
 @contextmanager
 def prefect_server() -> Iterator[str]:
     """The API's URL: PREFECT_API_URL's server, or this HOME's own for as long as it is used.
@@ -50,7 +56,7 @@ def prefect_server() -> Iterator[str]:
     """
     os.environ.update(prefect_environment())
     if given := os.environ.get("PREFECT_API_URL"):
-        if not _healthy(given):
+        if not healthy(given):
             raise ServerUnavailable(
                 f"no Prefect server answers at PREFECT_API_URL={given}; start it or unset the variable"
             )
@@ -85,7 +91,7 @@ def _running(folder: Path) -> str | None:
         url = (folder / "url").read_text()
     except FileNotFoundError:
         return None
-    return url if _healthy(url) else None
+    return url if healthy(url) else None
 
 
 def _start(folder: Path) -> str:
@@ -105,14 +111,18 @@ def _start(folder: Path) -> str:
 
 def keep(folder: Path) -> None:
     """Run the server until no run uses it any more."""
-    port = _free_port()
+    port = _usual_port(folder / "port")
     url = f"http://127.0.0.1:{port}/api"
     environment = os.environ | prefect_environment() | {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_API_URL": url}
+    environment |= {
+        "PREFECT_UI_API_URL": "/api",  # by whatever name and port a browser has come, through a tunnel too
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",  # a run that waits for its turn is not late
+    }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509  # one thread
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server is stopped below
     try:
-        while not _healthy(url):
+        while not healthy(url):
             if server.poll() is not None:
                 return
             time.sleep(POLL_SECONDS)
@@ -141,17 +151,26 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
-def _healthy(url: str) -> bool:
+def healthy(url: str) -> bool:
+    """Whether a Prefect server answers there."""
     try:
         return httpx.get(f"{url}/health", timeout=5).is_success
     except httpx.TransportError:
         return False
 
 
-def _free_port() -> int:
+def _usual_port(remembered: Path) -> int:
+    """The port of last time, so that an address in a browser stays good; else a free one."""
+    usual = remembered.read_text() if remembered.exists() else ""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or it would seem taken for a while
+        try:
+            probe.bind(("127.0.0.1", int(usual or 0)))
+        except OSError:  # somebody else has it now
+            probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    remembered.write_text(str(port))
+    return port
 
 
 @contextmanager

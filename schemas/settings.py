@@ -4,10 +4,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 BaseWeights = Literal["bf16", "fp8", "int8"]
+OffloadedBlocks = int | Literal["auto"]
+Compile = Literal["auto", "on", "off"]
 
 
 class Settings(BaseSettings):
@@ -21,11 +23,27 @@ class Settings(BaseSettings):
     )
     store: str = Field("", description="fsspec URL of the content-addressed store; default HOME/store.")
     outputs: str = Field("", description="fsspec URL that finished files go to; default HOME/outputs.")
+    link_seconds: int = Field(
+        7 * 24 * 3600, ge=60, le=7 * 24 * 3600, description="How long a link to a finished file on S3 works."
+    )
     database_url: str = Field("", description="SQLAlchemy URL of the ledger; default SQLite under HOME.")
     device: str = Field("auto", description="`auto`, `cuda`, `cuda:1` or `cpu`.")
     devices: int = Field(1, ge=1, description="Devices a training runs on, each with a sample of its own per step.")
     base_weights: BaseWeights = Field(
         "bf16", description="How the frozen base is kept while training; 8 bits halve its memory."
+    )
+    text_encoder_weights: BaseWeights = Field(
+        "bf16", description="How Gemma is kept while prompts are encoded; 8 bits halve its memory."
+    )
+    offload_blocks: OffloadedBlocks = Field(
+        "auto",
+        description="Blocks of the base whose weights stay in main memory while training; `auto`: as few as possible.",
+    )
+    compile: Compile = Field(
+        "auto", description="Compile the blocks for training; `auto`: on a GPU, for runs long enough to gain from it."
+    )
+    deterministic: bool = Field(
+        True, description="A resumed run gives the same bytes on a GPU, too; off, the fastest attention is used."
     )
     allow_private_hosts: bool = Field(False, description="Allow downloads from loopback and private addresses.")
     allow_file_root: Path | None = Field(None, description="Allow file:// and plain paths below this folder.")
@@ -33,6 +51,11 @@ class Settings(BaseSettings):
     max_archive_bytes: int = Field(50 * 2**30, description="Largest unpacked archive.")
     max_archive_entries: int = Field(20_000, description="Most files in an archive.")
     max_entry_bytes: int = Field(10 * 2**30, description="Largest unpacked file in an archive.")
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="Keys that open the HTTP API, separated by commas; none: everybody who reaches it."
+    )
+    max_body_bytes: int = Field(64 * 2**20, description="Largest body of an API request; uploads have their own limit.")
+    submissions_per_minute: int = Field(120, ge=1, description="Most requests that one API key may submit in a minute.")
     progress_bars: bool = Field(False, description="Draw progress bars on stderr; the command line turns them on.")
     media_workers: int = Field(2, ge=1, description="Clips that are probed and verified at the same time.")
 

@@ -4,6 +4,7 @@ from prefect import get_run_logger
 
 from schemas.result import Billing, TrainingResult
 from tasks.ledger import record
+from tasks.outcomes import tell_result
 from tasks.step import step
 from tasks.upload import Delivery
 
@@ -12,5 +13,7 @@ from tasks.upload import Delivery
 def bill(delivery: Delivery, run_id: str, label: str, billing: Billing) -> TrainingResult:
     """Write the run's row once, however often this is tried, and hand over the result with its bill."""
     record(run_id, label, billing)
+    result = TrainingResult(**dict(delivery), billing=billing)
+    tell_result(run_id, result)
     get_run_logger().info("billed %d units, %s USD", billing.billable_units, billing.usd)
-    return TrainingResult(**dict(delivery), billing=billing)
+    return result

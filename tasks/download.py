@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from schemas.errors import Loc
 from schemas.media import MediaFile
-from tasks.fetching import fetch
+from tasks.fetching import fetch, state_of
 from tasks.step import Progress, worth_retrying
 from tasks.store import key_of, media_address, store
 
@@ -24,8 +24,11 @@ class Downloaded(MediaFile):
 
 
 def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
-    """Within a run and its retries a URL is fetched once; another run looks again, as its bytes may have changed."""
-    return f"download/v1/{context.task_run.flow_run_id}/{key_of(arguments['url'])}"
+    """Within a run and its retries a URL is fetched once; another run looks again, as its bytes may have changed.
+
+    Of a file of this machine it is seen at once whether they have.
+    """
+    return f"download/v1/{context.task_run.flow_run_id}/{key_of(arguments['url'], state_of(arguments['url']))}"
 
 
 @task(

@@ -5,15 +5,18 @@ not the caption, not the role. The same clip as target here and as reference the
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from prefect import get_run_logger
 
 from schemas.media import FittedSample, Frozen, Modality, Role
 from tasks.base import Weights
 from tasks.captions import with_trigger
-from tasks.encoding import Wanted, encode_missing, found, missing_of, wanted_latent, wanted_text
+from tasks.encoding import Content, Wanted, encode_missing, found, wanted_latent, wanted_text
 from tasks.step import Progress, step
 from tasks.store import Artifact, store
+
+Asked = tuple[str, Content]  # a role and its clip, or "text" and a prompt
 
 
 class LatentFile(Frozen):
@@ -42,54 +45,58 @@ class Latents(Frozen):
     negative: Artifact | None = None  # text features that previews are guided away from
 
 
+class Reused(NamedTuple):
+    """What was there already, and the seconds that it once took to make."""
+
+    artifacts: int
+    seconds: float
+
+
 def encode_clips(
     samples: tuple[FittedSample, ...],
     previews: tuple[FittedSample, ...],
     negative_prompt: str,
     weights: Weights,
     progress: Callable[[int, int], None],
-) -> tuple[Latents, int, int]:
-    """Encode what the store lacks; the manifest of all of it, how many were reused and how many encoded."""
-    wanted = all_wanted(samples, previews, negative_prompt, weights)
-    missing = missing_of(wanted)
-    encode_missing(missing, progress)
+) -> tuple[Latents, Reused, int]:
+    """Encode what the store lacks; the manifest of all of it, what was reused and how many were encoded."""
+    wanted = _all_wanted(samples, previews, negative_prompt, weights)
+    notes = {want.address: note for want in wanted.values() if (note := store().note(want.address))}
+    reused = Reused(len(notes), sum(note.seconds for note in notes.values()))
+    missing = {want.address: want for want in wanted.values() if want.address not in notes}
+    encode_missing(missing.values(), progress)
+    artifacts = {address: note.artifact for address, note in notes.items()}
+    artifacts |= {address: found(want) for address, want in missing.items()}
+    made = {asked: artifacts[want.address] for asked, want in wanted.items()}
     manifest = Latents(
-        samples=tuple(_encoded(sample, weights) for sample in samples),
-        previews=tuple(_encoded(preview, weights) for preview in previews),
-        negative=found(wanted_text(negative_prompt, weights)) if previews else None,
+        samples=tuple(_encoded(sample, made) for sample in samples),
+        previews=tuple(_encoded(preview, made) for preview in previews),
+        negative=made["text", negative_prompt] if previews else None,
     )
-    return manifest, len(wanted) - len(missing), len(missing)
+    return manifest, reused, len(missing)
 
 
-def all_wanted(
+def _all_wanted(
     samples: tuple[FittedSample, ...], previews: tuple[FittedSample, ...], negative_prompt: str, weights: Weights
-) -> list[Wanted]:
-    """Every latent and text feature that a run needs, each once."""
+) -> dict[Asked, Wanted]:
+    """Every latent and text feature that a run needs, each key computed once."""
     everything = (*samples, *previews)
-    wanted = [
-        wanted_latent(role, content, weights)
-        for sample in everything
-        for role, clip in sample.clips.items()
-        for content in clip.tracks.values()
-    ]
-    wanted += [wanted_text(sample.caption, weights) for sample in everything]
-    wanted += [wanted_text(negative_prompt, weights)] if previews else []
-    return list({want.address: want for want in wanted}.values())
+    wanted: dict[Asked, Wanted] = {}
+    for role, clip in (roled for sample in everything for roled in sample.clips.items()):
+        for content in clip.tracks.values():
+            wanted.setdefault((role, content), wanted_latent(role, content, weights))
+    for prompt in (*(sample.caption for sample in everything), *([negative_prompt] if previews else [])):
+        wanted.setdefault(("text", prompt), wanted_text(prompt, weights))
+    return wanted
 
 
-def seconds_spent(wanted: list[Wanted]) -> float:
-    """What it took to make those that exist."""
-    notes = (store().note(want.address) for want in wanted)
-    return sum(note.seconds for note in notes if note)
-
-
-def _encoded(sample: FittedSample, weights: Weights) -> EncodedSample:
+def _encoded(sample: FittedSample, made: dict[Asked, Artifact]) -> EncodedSample:
     latents = tuple(
-        LatentFile(role=role, modality=modality, artifact=found(wanted_latent(role, content, weights)))
+        LatentFile(role=role, modality=modality, artifact=made[role, content])
         for role, clip in sample.clips.items()
         for modality, content in clip.tracks.items()
     )
-    context = found(wanted_text(sample.caption, weights))
+    context = made["text", sample.caption]
     return EncodedSample(name=sample.name, prompt=sample.caption, fps=sample.fps, latents=latents, context=context)
 
 
@@ -104,8 +111,7 @@ def encode(
     """Latents of all clips and text features of all captions, in one task, because encoders are loaded once."""
     prompted = tuple(s.model_copy(update={"caption": with_trigger(s.caption, trigger_phrase)}) for s in samples)
     progress = Progress("encode", "Clips and captions encoded")
-    saved = seconds_spent(all_wanted(prompted, previews, negative_prompt, weights))
     latents, reused, encoded = encode_clips(prompted, previews, negative_prompt, weights, progress)
     progress(1, 1)
-    get_run_logger().info("%d latents and text features reused (%.0f s saved), %d encoded", reused, saved, encoded)
+    get_run_logger().info("%d latents and text features reused (%.0f s saved), %d encoded", *reused, encoded)
     return latents

@@ -16,9 +16,11 @@ from pydantic import model_validator
 from schemas.errors import ArchiveRejected, DuplicateName, InputRejected
 from schemas.media import Frozen, MediaFile
 from schemas.settings import settings
+from schemas.store_errors import FULL
 from tasks.keeping import keep
 from tasks.looking import refuse
-from tasks.store import CHUNK, media_address, store, temporary_folder
+from tasks.place import CHUNK
+from tasks.store import media_address, store, temporary_folder
 
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 BOMB_RATIO, BOMB_BYTES = 200, 100 * 2**20  # media barely compress: such a file unpacks to nothing of use
@@ -181,6 +183,8 @@ def _read(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> MediaFi
         try:
             _copy(bundle, entry, path)
         except BROKEN as error:
+            if getattr(error, "errno", None) in FULL:  # nothing is wrong with the archive
+                raise
             raise ArchiveRejected(name, _why(error)) from error
         return keep(path, name)
 

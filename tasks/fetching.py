@@ -8,11 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import SplitResult, unquote, unquote_to_bytes, urlsplit
 
-from schemas.errors import TRAINING_DATA, DownloadInterrupted, DownloadRejected, Loc
+from schemas.errors import DownloadInterrupted, DownloadRejected, Loc
 from schemas.media import MediaFile
 from schemas.settings import settings
+from schemas.store_errors import store_error
 from tasks.keeping import keep
 from tasks.store import file_sha256, temporary_folder
+from tasks.uploaded import SCHEME, uploaded
 
 Shown = Callable[[int, int], None]
 PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<error")
@@ -22,7 +24,7 @@ def fetch(url: str, where: Loc, progress: Shown | None = None) -> MediaFile:
     """Fetch a file into the store.
 
     Args:
-        url: http, https or s3; a path or file:// where settings allow it; data: for validation media.
+        url: http, https, s3, data: or upload:; a path or file:// where settings allow it.
         where: the request field that holds the URL.
         progress: called with the bytes that have come and their number in all, where that is known.
 
@@ -36,6 +38,8 @@ def fetch(url: str, where: Loc, progress: Shown | None = None) -> MediaFile:
         raise DownloadRejected(name, "chained URLs (::) are not allowed", where=where)
     if parts.scheme in ("", "file"):
         return _keep_local(parts, name, where)
+    if parts.scheme == SCHEME:
+        return _find_uploaded(url, name, where)
     with temporary_folder() as folder:
         path = folder / "download"
         with path.open("w+b") as file:
@@ -73,7 +77,10 @@ class Target:
         self.done += len(chunk)
         if self.done > self.limit:
             raise self.refusal(f"more than {self.limit} bytes are not allowed")
-        self.file.write(chunk)
+        try:
+            self.file.write(chunk)
+        except OSError as error:  # of this machine, not of the other side
+            raise store_error(str(settings().home_folder), error) from error
         self._hash.update(chunk)
         if self.total:
             self.progress(self.done, self.total)
@@ -116,10 +123,17 @@ def _fetch_remote(url: str, parts: SplitResult, target: Target) -> None:
         from tasks.s3 import fetch_s3  # noqa: PLC0415
 
         fetch_s3(url, target)
-    elif parts.scheme == "data" and target.where != TRAINING_DATA:
+    elif parts.scheme == "data":
         _fetch_data(url, target)
     else:
         raise target.refusal(f"{parts.scheme}: URLs are not supported; use http, https or s3")
+
+
+def _find_uploaded(url: str, name: str, where: Loc) -> MediaFile:
+    """A file that its user has put into the store."""
+    if file := uploaded(url):
+        return file
+    raise DownloadRejected(name, "there is no such upload (any more); upload it again", where=where)
 
 
 def _fetch_data(url: str, target: Target) -> None:
@@ -131,6 +145,16 @@ def _fetch_data(url: str, target: Target) -> None:
         target.write(base64.b64decode(raw, validate=True) if head.endswith(";base64") else raw)
     except binascii.Error as error:
         raise target.refusal("the data URI is not valid base64") from error
+
+
+def state_of(url: str) -> tuple[int, int] | None:
+    """Size and time of the last change of a file of this machine; None of anything else."""
+    try:
+        parts = urlsplit(url)
+        state = Path(unquote(parts.path)).stat() if parts.scheme == "file" else None
+    except (OSError, ValueError):  # fetching it will say why
+        return None
+    return (state.st_size, state.st_mtime_ns) if state else None
 
 
 def _keep_local(parts: SplitResult, name: str, where: Loc) -> MediaFile:

@@ -27,11 +27,12 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from schemas.media import Frozen
 from schemas.result import Billing
 from schemas.settings import settings
+from schemas.store_errors import LedgerUnavailable
 
 BILLS = Table(
     "bills",
@@ -64,7 +65,7 @@ def record(run_id: str, endpoint: str, billing: Billing) -> None:
         "billed_at": datetime.now(UTC),
     }
     try:
-        with _ledger() as connection:
+        with ledger() as connection:
             connection.execute(insert(BILLS).values(row))
     except IntegrityError:  # a retry after the row was written and before the task's end was
         return
@@ -72,7 +73,7 @@ def record(run_id: str, endpoint: str, billing: Billing) -> None:
 
 def bills() -> list[Bill]:
     """All rows, oldest first."""
-    with _ledger() as connection:
+    with ledger() as connection:
         rows = connection.execute(select(BILLS).order_by(BILLS.c.billed_at)).mappings().all()
     return [
         Bill(
@@ -86,7 +87,7 @@ def bills() -> list[Bill]:
 
 
 @contextmanager
-def _ledger() -> Iterator[Connection]:
+def ledger() -> Iterator[Connection]:
     """A transaction on the ledger, whose tables are those of this version."""
     url = make_url(settings().ledger_url)
     if url.get_backend_name() == "sqlite":
@@ -97,6 +98,10 @@ def _ledger() -> Iterator[Connection]:
             _migrate(connection)
         with engine.begin() as connection:
             yield connection
+    except OperationalError as error:
+        shown = url.render_as_string(hide_password=True)
+        reason = (str(error.orig).splitlines() or [""])[0]
+        raise LedgerUnavailable(f"the ledger {shown} does not answer ({reason}); start it, then run again") from error
     finally:
         engine.dispose()
 
@@ -141,7 +146,7 @@ def table(rows: list[Bill]) -> str:
 
 
 def totals(rows: list[Bill]) -> dict[tuple[str, str], Decimal]:
-    """(month, endpoint) -> USD."""
+    """(month, endpoint) -> USD. Months are UTC's."""
     sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for row in rows:
         sums[f"{row.billed_at:%Y-%m}", row.endpoint] += row.billing.usd

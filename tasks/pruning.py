@@ -1,14 +1,17 @@
-"""How much the store holds, and what may go: what no recent run needs, and what was left half written."""
+"""How much the store holds, and what may go: what no recent run needs, and what killed runs have left."""
 
-import time
+import json
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from schemas.errors import StoreDamaged
 from schemas.media import Frozen
+from schemas.settings import settings
+from tasks.leftovers import remove_leftovers
+from tasks.place import Place, Stored
 from tasks.store import media_address, store
 
 HOUR, DAY = 3600.0, 86400.0
@@ -20,18 +23,6 @@ class RunNote(Frozen):
     """What a run has used."""
 
     addresses: tuple[str, ...]
-
-
-class Stored(NamedTuple):
-    """One file of the store."""
-
-    address: str
-    size: int
-    age: float  # seconds
-
-    @property
-    def kind(self) -> str:
-        return self.address.split("/", 1)[0]
 
 
 class Pruned(NamedTuple):
@@ -51,7 +42,7 @@ def note_run(run_id: str, *manifests: BaseModel | tuple[BaseModel, ...]) -> None
 def usage() -> dict[str, tuple[int, int]]:
     """(files, bytes) by kind."""
     sums: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for file in stored():
+    for file in store().place.files():
         files, size = sums[file.kind]
         sums[file.kind] = files + 1, size + file.size
     return dict(sorted(sums.items()))
@@ -65,7 +56,7 @@ def prune(older_than: float, keep_runs: float, most_bytes: int | None = None) ->
         keep_runs: seconds; what runs this recent have used stays.
         most_bytes: of the whole store; what is needed stays even so.
     """
-    files = list(stored())
+    files = list(store().place.files())
     needed = _needed(files, keep_runs)
     content = sorted((f for f in files if f.kind in CONTENT and f.address not in needed), key=lambda f: -f.age)
     going = [f for f in content if f.age > older_than]
@@ -81,32 +72,36 @@ def prune(older_than: float, keep_runs: float, most_bytes: int | None = None) ->
     going += [f for f in files if f.address not in gone and f.age > older_than and _is_orphan(f, gone)]
     for file in dict.fromkeys(going):
         store().remove(file.address)
-    return Pruned(len(set(going)), sum(f.size for f in set(going)))
-
-
-def stored() -> Iterator[Stored]:
-    """All files of the store."""
-    now = time.time()
-    for path, info in store().fs.find(store().root, detail=True).items():
-        written: Any = info.get("mtime") or info.get("LastModified") or now
-        moment = written.timestamp() if isinstance(written, datetime) else float(written)
-        yield Stored(path.removeprefix(store().root).lstrip("/"), int(info["size"]), now - moment)
+    for place in (store().place, Place(settings().outputs_url)):
+        place.end_uploads(older_than=DAY)
+    left_files, left_size = remove_leftovers(older_than, keep_runs)
+    return Pruned(len(set(going)) + left_files, sum(f.size for f in set(going)) + left_size)
 
 
 def _needed(files: list[Stored], keep_runs: float) -> set[str]:
     needed: set[str] = set()
     for file in files:
         if file.kind == RUNS and file.age <= keep_runs and (note := store().read_text(file.address)):
-            needed.update(RunNote.model_validate_json(note).addresses)
+            needed.update(_noted(note, file.address))
     return needed
 
 
+def _noted(note: str, address: str) -> tuple[str, ...]:
+    try:
+        return RunNote.model_validate_json(note).addresses
+    except ValidationError as error:  # pruning without it would take what that run needs
+        raise StoreDamaged(f"{store().place.url}/{address} cannot be read; remove it, then prune again") from error
+
+
 def _is_orphan(file: Stored, gone: set[str]) -> bool:
-    """A note whose content has gone, now or before."""
-    if file.kind in (*CONTENT, RUNS) or not file.address.endswith(".json"):
+    """A note or manifest whose content has gone, now or before."""
+    if file.kind in (*CONTENT, RUNS) or not file.address.endswith((".json", ".manifest")):
         return False
-    note = store().note(file.address.removesuffix(".json"))
-    return note is None or note.artifact.address in gone
+    try:
+        named = set(_addresses(json.loads(store().read_text(file.address) or "{}")))
+    except ValueError:
+        return True
+    return not named or any(address in gone or store().size(address) is None for address in named)
 
 
 def _plain(manifest: Any) -> Any:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from schemas.errors import StoreDamaged
 from schemas.media import Frozen
-from tasks.store import store, temporary_folder
+from tasks.store import store
 
 Answer = TypeVar("Answer", bound=Frozen)
 
@@ -17,10 +17,7 @@ def remembered(address: str, kind: type[Answer], make: Callable[[], Answer]) -> 
     if (kept := _kept(address, kind)) is not None:
         return kept
     answer = make()
-    with temporary_folder() as folder:
-        path = folder / "answer.json"
-        path.write_text(answer.model_dump_json())
-        store().publish(path, address)
+    store().publish_text(answer.model_dump_json(), address)
     return answer
 
 

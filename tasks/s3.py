@@ -11,10 +11,12 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     ParamValidationError,
 )
 
-from tasks.store import CHUNK
+from tasks.place import CHUNK
 
 if TYPE_CHECKING:
     from tasks.fetching import Target
+
+FAULTS = (BotoCoreError, ClientError, BodyError, OSError, TimeoutError)  # not all are OSErrors
 
 
 def fetch_s3(url: str, target: "Target") -> None:
@@ -38,5 +40,5 @@ def fetch_s3(url: str, target: "Target") -> None:
         raise target.refusal("there can be no bucket or object of this name") from error
     except (PermissionError, NoCredentialsError) as error:
         raise target.refusal("access denied; check the AWS_ variables of this machine") from error
-    except (BotoCoreError, ClientError, BodyError, OSError, TimeoutError) as error:
+    except FAULTS as error:
         raise target.interruption(type(error).__name__) from error

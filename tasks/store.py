@@ -6,25 +6,25 @@ Its content hash and size travel in the `Artifact` that manifests carry; readers
 
 import hashlib
 import json
-import shutil
+import os
 import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
+from fcntl import LOCK_EX, flock
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import fsspec
-from fsspec import AbstractFileSystem
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import model_validator
 
 from schemas.errors import StoreDamaged
 from schemas.media import Frozen
 from schemas.settings import settings
+from schemas.store_errors import FULL, StoreUnavailable, store_error
+from tasks.place import Place
 
-CHUNK = 1 << 20
+TEMPORARY = "tmp"
+READS = 2  # what was garbled on its way is whole the second time
 
 
 class Artifact(Frozen):
@@ -54,36 +54,24 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":"), default=_plain).encode()).hexdigest()
 
 
-def put_whole(fs: AbstractFileSystem, path: Path, final: str) -> None:
-    """Copy a local file to where readers look for it, so that they never see half of it."""
-    fs.makedirs(final.rsplit("/", 1)[0], exist_ok=True)
-    if not isinstance(fs, LocalFileSystem):
-        fs.put_file(str(path), final)  # an object appears whole or not at all
-        return
-    part = Path(f"{final}.{uuid.uuid4().hex}.part")
-    shutil.copyfile(path, part)
-    part.replace(final)
-
-
 def media_address(sha256: str) -> str:
     """Where the store keeps a media file: by content alone, so that the same clip is kept once."""
     return f"files/{sha256}"
+
+
+def _blob(sha256: str, suffix: str) -> str:
+    return f"blobs/{sha256[:2]}/{sha256}{suffix}"
 
 
 class Store:
     """Artifacts under one fsspec URL."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.fs, self.root = fsspec.url_to_fs(url)
+        self.place = Place(url)
+        self.url, self.root = self.place.url, self.place.root
+        self.size = self.place.size
+        self.remove = self.place.remove
         self._verified: set[tuple[str, int, int, str]] = set()  # files hashed by this process, unchanged since
-
-    def size(self, address: str) -> int | None:
-        """Bytes of an artifact, or None where there is none."""
-        try:
-            return int(self.fs.size(f"{self.root}/{address}"))
-        except FileNotFoundError:
-            return None
 
     def find(self, name: str) -> Artifact | None:
         """The artifact that was published under a name, or None."""
@@ -92,7 +80,7 @@ class Store:
 
     def note(self, name: str) -> Note | None:
         """An artifact and what it cost, or None where there is none or its content is gone."""
-        written = self.read_text(f"{name}.json")
+        written = self.place.read(f"{name}.json")
         try:
             return Note.model_validate_json(written) if written else None
         except ValueError:
@@ -105,36 +93,37 @@ class Store:
         differ on a GPU, leave one whole artifact or the other.
         """
         digest, size = file_sha256(path), path.stat().st_size
-        address = f"blobs/{digest[:2]}/{digest}{path.suffix}"
+        address = _blob(digest, path.suffix)
         if self.size(address) != size:
-            put_whole(self.fs, path, f"{self.root}/{address}")
-        artifact = Artifact(address=address, sha256=digest, size=size)
+            self.place.put(path, address)
+        return self._note(Artifact(address=address, sha256=digest, size=size), name, seconds)
+
+    def publish_text(self, text: str, name: str) -> Artifact:
+        """The same for a small answer, which needs no file on its way."""
+        content = text.encode()
+        digest = hashlib.sha256(content).hexdigest()
+        address = _blob(digest, ".json")
+        if self.size(address) != len(content):
+            self.place.write(content, address)
+        return self._note(Artifact(address=address, sha256=digest, size=len(content)), name, 0.0)
+
+    def _note(self, artifact: Artifact, name: str, seconds: float) -> Artifact:
         self.write_text(Note(artifact=artifact, seconds=round(seconds, 3)).model_dump_json(), f"{name}.json")
         return artifact
 
     def keep(self, path: Path, sha256: str) -> None:
         """Put a media file into the store, unless its content is there."""
         if self.size(media_address(sha256)) != path.stat().st_size:
-            put_whole(self.fs, path, f"{self.root}/{media_address(sha256)}")
-
-    def remove(self, address: str) -> None:
-        """Remove a file; one that is gone already is no fault."""
-        with suppress(FileNotFoundError):
-            self.fs.rm_file(f"{self.root}/{address}")
+            self.place.put(path, media_address(sha256))
 
     def write_text(self, text: str, address: str) -> None:
         """A small note of our own, such as a manifest."""
-        with temporary_folder() as folder:
-            note = folder / "note"
-            note.write_text(text, encoding="utf-8")
-            put_whole(self.fs, note, f"{self.root}/{address}")
+        self.place.write(text.encode(), address)
 
     def read_text(self, address: str) -> str | None:
         """A note, or None where there is none."""
-        try:
-            return str(self.fs.cat_file(f"{self.root}/{address}").decode())
-        except FileNotFoundError:
-            return None
+        content = self.place.read(address)
+        return None if content is None else content.decode(errors="replace")
 
     def local(self, artifact: Artifact) -> AbstractContextManager[Path]:
         """The artifact as a local file, checked against its hash.
@@ -142,6 +131,7 @@ class Store:
         Raises:
             StoreDamaged: its content is not what was published, or it is gone. A damaged one is removed, so that it
                 is missed, and made anew, from then on.
+            StoreUnavailable: it could not be read to its end, which says nothing about what is kept.
         """
         return self._local(artifact.address, artifact.sha256)
 
@@ -151,21 +141,28 @@ class Store:
 
     @contextmanager
     def _local(self, address: str, sha256: str) -> Iterator[Path]:
+        if self.place.is_local:
+            yield self._read_whole(address, sha256, Path())
+            return
         with temporary_folder() as folder:
-            path = Path(f"{self.root}/{address}")
-            try:
-                if not isinstance(self.fs, LocalFileSystem):
-                    path = folder / Path(address).name
-                    self.fs.get_file(f"{self.root}/{address}", str(path))
-                whole = self._verified_whole(path, sha256)
-            except FileNotFoundError as error:
-                raise StoreDamaged(f"{self.url}/{address} is gone; run again to make it anew") from error
-            if not whole:
-                self.remove(address)
-                raise StoreDamaged(f"{self.url}/{address} differed from what was written; run again to make it anew")
-            yield path
+            yield self._read_whole(address, sha256, folder)
 
-    def _verified_whole(self, path: Path, sha256: str) -> bool:
+    def _read_whole(self, address: str, sha256: str, folder: Path) -> Path:
+        where = f"{self.place.url}/{address}"
+        try:
+            for _ in range(READS):
+                path = self.place.fetch(address, folder)
+                if self._is_whole(path, sha256):
+                    return path
+            length = path.stat().st_size
+        except FileNotFoundError as error:
+            raise StoreDamaged(f"{where} is gone; run again to make it anew") from error
+        if self.size(address) not in (length, None):
+            raise StoreUnavailable(f"{where} could not be read to its end; check the connection, and run again")
+        self.remove(address)
+        raise StoreDamaged(f"{where} differed from what was written; run again to make it anew")
+
+    def _is_whole(self, path: Path, sha256: str) -> bool:
         state = path.stat()
         seen = (str(path), state.st_mtime_ns, state.st_size, sha256)
         if seen not in self._verified and file_sha256(path) != sha256:
@@ -186,9 +183,23 @@ def store() -> Store:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder of our own that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="ltx-flows-") as folder:
-        yield Path(folder)
+    """A folder of our own under HOME that is gone afterwards.
+
+    It is locked for as long as its process lives, so that pruning knows what a killed one has left.
+    """
+    room = settings().home_folder / TEMPORARY
+    room.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=room) as folder:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            flock(handle, LOCK_EX)
+            yield Path(folder)
+        except OSError as error:
+            if error.errno in FULL:
+                raise store_error(str(room), error) from error
+            raise
+        finally:
+            os.close(handle)
 
 
 def file_sha256(path: Path) -> str:

@@ -6,8 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
 from prefect import get_run_logger
 from safetensors import safe_open
 
@@ -15,14 +13,15 @@ from models.sampler import stg_block_of
 from schemas.media import Frozen
 from schemas.result import DatasetReport, File
 from schemas.settings import settings
+from schemas.store_errors import StoreUnavailable
 from tasks.base import base
 from tasks.page import page
+from tasks.place import Place
 from tasks.step import step
-from tasks.store import Artifact, put_whole, store, temporary_folder
+from tasks.store import Artifact, file_sha256, store, temporary_folder
 from tasks.train import Adapter
 from tasks.validate import Reel
 
-LINK_SECONDS = 7 * 24 * 3600  # S3's longest
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "lightning", "prefect", "ltx-flows")
 TYPES = {".safetensors": "application/octet-stream", ".wav": "audio/wav"}
 
@@ -42,17 +41,29 @@ class Outputs:
     """The folder of one run under OUTPUTS."""
 
     def __init__(self, run_id: str) -> None:
-        self.fs, root = fsspec.url_to_fs(settings().outputs_url)
-        self.folder = f"{root}/{run_id}"
+        self.place = Place(settings().outputs_url)
+        self.run_id = run_id
 
     def put(self, path: Path, name: str) -> File:
-        """Publish a file under its final name; doing it again replaces it by the same."""
-        final = f"{self.folder}/{name}"
-        put_whole(self.fs, path, final)
-        local = isinstance(self.fs, LocalFileSystem)
-        url = Path(final).as_uri() if local else self.fs.sign(final, expiration=LINK_SECONDS)
+        """Publish a file under its final name, read back and compared; doing it again replaces it by the same.
+
+        Raises:
+            StoreUnavailable: what arrived is not what was sent.
+        """
+        final = f"{self.run_id}/{name}"
+        self.place.put(path, final)
+        if self.place.sha256(final) != file_sha256(path):
+            self.place.remove(final)
+            raise StoreUnavailable(f"{self.place.url}/{final} arrived damaged; run again")
         kind = TYPES.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        url = self.place.link(final, settings().link_seconds)
         return File(url=url, content_type=kind, file_name=name, file_size=path.stat().st_size)
+
+    def tidy(self) -> None:
+        """Remove what a killed try of this run has left half written."""
+        for file in self.place.files(self.run_id):
+            if file.address.endswith(".part"):
+                self.place.remove(file.address)
 
     def put_artifact(self, artifact: Artifact, name: str) -> File:
         with store().local(artifact) as path:
@@ -93,6 +104,7 @@ def upload_results(
 ) -> Delivery:
     """Put everything that a run made where its user finds it."""
     outputs = Outputs(run_id)
+    outputs.tidy()
     preview = outputs.put_artifact(reel.file, f"preview{reel.suffix}") if reel.file else None
     outputs.put_text(page(report), "dataset_report.html")  # beside its JSON, for people
     return Delivery(

@@ -1,6 +1,7 @@
 """Downloads over http and https: redirects by hand, no way into the private network, resumed where they broke off."""
 
 import ipaddress
+import logging
 import socket
 import ssl
 import time
@@ -19,6 +20,7 @@ RESUMES = 3
 SECONDS_BETWEEN = 0.5
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 WRAPPING_IPV4 = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b::/96", "::/96"))
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells whole URLs, and in them what signs them
 REDIRECTS = (301, 302, 303, 307, 308)
 MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 
@@ -122,16 +124,17 @@ def _address(url: httpx.URL, target: "Target") -> str:
             raise
         raise target.refusal(f"there is no host {url.host}") from error
     addresses = [str(entry[4][0]) for entry in found]
-    if not settings().allow_private_hosts and not all(_is_public(address) for address in addresses):
+    if not settings().allow_private_hosts and not all(is_public(address) for address in addresses):
         raise target.refusal(f"{url.host} is a private address; LTX_FLOWS_ALLOW_PRIVATE_HOSTS=true allows it")
     return min(addresses, key=lambda address: ":" in address)  # a machine without IPv6 may still be told of it
 
 
-def _is_public(address: str) -> bool:
+def is_public(address: str) -> bool:
+    """Whether an address is on the public network, whatever it is wrapped in."""
     ip = ipaddress.ip_address(address.split("%", 1)[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or _embedded(ip)
-        return _is_public(str(inner)) if inner else ip.is_global and not ip.is_multicast and not ip.is_site_local
+        return is_public(str(inner)) if inner else ip.is_global and not ip.is_multicast and not ip.is_site_local
     return ip.is_global and not ip.is_multicast
 
 

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from schemas.settings import settings
+from tests import s3 as s3_server
 
 
 def pytest_collection_modifyitems(items):
@@ -20,6 +21,29 @@ def home(tmp_path, monkeypatch):
     settings.cache_clear()
     yield tmp_path / "home"
     settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint():
+    """One S3 server for all tests of a session."""
+    if not s3_server.is_installed():
+        pytest.skip(s3_server.MISSING)
+    with s3_server.server() as url:
+        yield url
+
+
+@pytest.fixture
+def s3(s3_endpoint, monkeypatch):
+    """An S3 file system with a bucket `data`, as every client of this process and its children sees it."""
+    import s3fs
+
+    for name, value in s3_server.environment(s3_endpoint).items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    bucket = s3fs.S3FileSystem()
+    bucket.makedirs("data", exist_ok=True)
+    yield bucket
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from schemas.endpoints import ENDPOINTS
+from schemas.errors import MayPass
 from schemas.result import Billing
 from schemas.settings import settings
+from schemas.store_errors import LedgerUnavailable
 from tasks.ledger import as_csv, bills, record, table, totals
 from tests import postgres
 
@@ -97,6 +99,24 @@ def test_many_processes_may_open_a_new_ledger_at_once():
     started = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(4)]
     assert [process.wait(60) for process in started] == [0, 0, 0, 0]
     assert len(bills()) == 4
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_run_that_is_delivered_by_several_processes_at_once_is_billed_once():
+    code = "from tasks.ledger import *; [record(f'run-{n}', 'x', Billing.of(100, Decimal('0.1'))) for n in range(9)]"
+    started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [process.wait(60) for process in started] == [0, 0, 0]
+    assert sorted(bill.run_id for bill in bills()) == [f"run-{number}" for number in range(9)]
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://ltx:secret@127.0.0.1:9/ledger", "sqlite:////nowhere/ledger.db"])
+def test_a_ledger_that_does_not_answer_is_tried_again_and_its_password_is_not_told(url, monkeypatch):
+    monkeypatch.setenv("LTX_FLOWS_DATABASE_URL", url)
+    settings.cache_clear()
+    with pytest.raises(LedgerUnavailable) as raised:
+        record("run-1", "extend-prefix", Billing.of(100, Decimal("0.0062")))
+    assert isinstance(raised.value, MayPass)
+    assert url.replace("secret", "***") in str(raised.value)
 
 
 @pytest.mark.usefixtures("ledger")

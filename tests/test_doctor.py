@@ -36,6 +36,12 @@ def test_a_base_model_that_does_not_load_is_named(monkeypatch, tmp_path):
     assert [finding.what for finding in examine() if not finding.ready] == ["base model"]
 
 
+def test_a_prefect_server_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    (missing,) = [finding for finding in examine() if not finding.ready]
+    assert (missing.what, "unset PREFECT_API_URL" in missing.state) == ("Prefect server", True)
+
+
 def test_the_step_that_needs_ffprobe_says_how_to_get_it(tmp_path, monkeypatch):
     from tasks.probe import probe
 

@@ -230,7 +230,7 @@ def test_private_addresses_are_refused_unless_allowed(host):
 def test_a_redirect_into_the_private_network_is_refused(site, monkeypatch):
     public = {"169.254.169.254": False, "127.0.0.1": True}
     allow(monkeypatch, ALLOW_PRIVATE_HOSTS="false")
-    monkeypatch.setattr(web, "_is_public", public.__getitem__)
+    monkeypatch.setattr(web, "is_public", public.__getitem__)
     assert "169.254.169.254 is a private address" in refused(f"{site.url}/away.zip")
 
 
@@ -279,10 +279,10 @@ def test_files_of_this_machine_are_refused_unless_their_folder_is_open(tmp_path,
         assert "outside the folder" in refused(url)
 
 
-def test_data_uris_are_taken_for_validation_media_only():
+def test_data_uris_are_taken_for_small_files():
     url = f"data:audio/wav;base64,{base64.b64encode(b'sound').decode()}"
     assert fetch(url, WHERE).size == 5
-    assert "not supported" in refused(url, TRAINING_DATA)
+    assert fetch(url, TRAINING_DATA).size == 5
     assert "base64" in refused("data:audio/wav;base64,%%%", WHERE)
 
 

@@ -72,7 +72,8 @@ SEEDED = {  # the seeds' recommended starting configurations, URLs replaced
 
 def encoded(samples, plan, previews=()):
     fitted = fit_samples(samples, BUCKET, plan.tracks, Fitting()).samples
-    return encode_clips(fitted, previews, "bad", base().weights(*ENCODERS), lambda done, total: None)
+    latents, reused, made = encode_clips(fitted, previews, "bad", base().weights(*ENCODERS), lambda done, total: None)
+    return latents, reused.artifacts, made
 
 
 def test_a_clip_that_was_a_target_is_not_encoded_again_as_a_reference_of_the_same_size(tmp_path):

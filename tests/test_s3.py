@@ -1,14 +1,7 @@
 """Downloads from s3, against a real S3 server on this machine."""
 
 import hashlib
-import importlib.util
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import httpx
 import pytest
 
 from schemas.errors import TRAINING_DATA, DownloadInterrupted, DownloadRejected
@@ -16,52 +9,6 @@ from schemas.settings import settings
 from tasks.fetching import fetch
 
 CONTENT = bytes(range(256)) * 4096 * 6  # 6 MiB: more than one block
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("moto") is None, reason="the S3 server for tests is not installed: moto[server,s3]"
-)
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Path(sys.executable).with_name("moto_server")
-    process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL)
-    yield ready(f"http://127.0.0.1:{port}")
-    process.terminate()
-    process.wait()
-
-
-def ready(url):
-    for _ in range(600):
-        try:
-            httpx.get(url, trust_env=False)
-        except httpx.TransportError:
-            time.sleep(0.1)
-        else:
-            return url
-    raise TimeoutError(url)
-
-
-@pytest.fixture
-def s3(endpoint, monkeypatch):
-    import s3fs
-
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "NO_PROXY": "127.0.0.1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    bucket = s3fs.S3FileSystem()
-    bucket.makedirs("data", exist_ok=True)
-    yield bucket
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def refused(url):

@@ -1,0 +1,27 @@
+# The worker, the API and the flows: one image. `docker build --tag ltx-flows .`
+FROM python:3.11-slim-bookworm
+
+# hadolint ignore=DL3008  # Debian's own release is the pin
+RUN apt-get update \
+    && apt-get install --no-install-recommends --yes ffmpeg rubberband-cli tini \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /app
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY schemas schemas
+COPY models models
+COPY tasks tasks
+COPY flows flows
+COPY prefect.yaml .
+# editable, because `ltx-flows deploy` reads the prefect.yaml beside the packages
+RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[postgres,docker,kubernetes]" \
+    && useradd --create-home --uid 1000 ltx \
+    && install --directory --owner ltx /srv/ltx
+
+USER 1000
+ENV LTX_FLOWS_HOME=/srv/ltx \
+    PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    DO_NOT_TRACK=1
+# as process 1 a worker would have to bury the children of others
+ENTRYPOINT ["tini", "--"]
+CMD ["ltx-flows", "doctor"]

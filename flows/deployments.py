@@ -1,0 +1,134 @@
+"""prefect.yaml brought to a Prefect server: the work pool and a deployment per endpoint.
+
+Run as a program (`python -m flows.deployments process`) it imports torch for its parent, which need not.
+"""
+
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Cron, Schedule
+
+PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
+POOL_TYPES = ("process", "docker", "kubernetes")  # names in `definitions`, and Prefect's
+WATCH = "ltx-flows: runs that fell silent"
+SECONDS_OF_SILENCE = 90  # three heartbeats, see prefect.yaml
+
+
+def definition(pool_type: str) -> dict[str, Any]:
+    """Name and job variables of the work pool of a type, as prefect.yaml has it."""
+    return dict(_content()["definitions"][pool_type])
+
+
+def pool_name(pool_type: str = "process") -> str:
+    """The work pool's."""
+    return str(definition(pool_type)["name"])
+
+
+def make_pool(pool_type: str) -> None:
+    """The work pool, made or brought up to date."""
+    pool = definition(pool_type)
+    with get_client(sync_client=True) as client:
+        metadata = client.request("GET", "/collections/views/{view}", path_params={"view": "aggregate-worker-metadata"})
+        template = job_template(pool_type, metadata.json(), pool.get("container", {}))
+        try:
+            client.read_work_pool(pool["name"])
+        except ObjectNotFound:
+            client.create_work_pool(
+                WorkPoolCreate(name=pool["name"], type=pool_type, base_job_template=template), overwrite=True
+            )
+        else:
+            client.update_work_pool(pool["name"], WorkPoolUpdate(base_job_template=template))
+
+
+def job_template(pool_type: str, metadata: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, Any]:
+    """Prefect's template of such a pool's jobs, with what prefect.yaml says of the container put in."""
+    kinds = {name: kind for collection in metadata.values() for name, kind in collection.items()}
+    template: dict[str, Any] = kinds[pool_type]["default_base_job_configuration"]
+    if container:
+        pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+        pod["containers"][0] = _merged(pod["containers"][0], container)
+    return template
+
+
+def deploy(pool_type: str) -> list[str]:
+    """Make the pool and deploy all endpoints to it; their names, as `prefect deployment run` takes them."""
+    from flows import endpoints  # noqa: PLC0415  # torch
+
+    make_pool(pool_type)
+    pool = definition(pool_type)
+    names = []
+    for entry in _content()["deployments"]:
+        flow = getattr(endpoints, entry["entrypoint"].removeprefix("flows.endpoints."))
+        deployment = flow.to_deployment(
+            entry["name"],
+            tags=entry["tags"],
+            schedules=_schedules(entry, f"{flow.name}/{entry['name']}"),
+            concurrency_limit=ConcurrencyLimitConfig(**entry["concurrency_limit"]),
+            work_pool_name=pool["name"],
+            job_variables=pool["job_variables"],
+        )
+        deployment.entrypoint = entry["entrypoint"]
+        deployment.apply()
+        names.append(f"{flow.name}/{entry['name']}")
+    return names
+
+
+def watch_heartbeats() -> None:
+    """Have the server call a run crashed when nothing has been heard of it: its machine is gone and cannot say so."""
+    heard_from = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
+    silence = EventTrigger(
+        posture=Posture.Proactive,
+        match=heard_from,
+        for_each={"prefect.resource.id"},
+        after={"prefect.flow-run.heartbeat"},
+        expect={"prefect.flow-run.*"},  # of any state: states of ours have names of ours
+        within=timedelta(seconds=SECONDS_OF_SILENCE),
+    )
+    message = "nothing was heard of it for a while: its machine or worker is gone; `prefect flow-run retry` goes on"
+    crashed = ChangeFlowRunState(state=StateType.CRASHED, message=message)
+    automation = AutomationCore(name=WATCH, trigger=silence, actions=[crashed])
+    with get_client(sync_client=True) as client:
+        for old in client.read_automations_by_name(WATCH):
+            client.delete_automation(old.id)
+        client.create_automation(automation)
+
+
+def _schedules(entry: Mapping[str, Any], name: str) -> list[Schedule]:
+    """As prefect.yaml has them; what somebody has turned on or off since stays so."""
+    with get_client(sync_client=True) as client:
+        try:
+            switched = {each.slug: each.active for each in client.read_deployment_by_name(name).schedules}
+        except ObjectNotFound:
+            switched = {}
+    schedules = []
+    for each in entry.get("schedules", []):
+        fields = {key: value for key, value in each.items() if key != "cron"}
+        schedules.append(Cron(each["cron"], **fields | {"active": switched.get(each["slug"], each["active"])}))
+    return schedules
+
+
+def _content() -> dict[str, Any]:
+    return dict(yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8")))
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, and where both have a mapping, those merged, too."""
+    both = {
+        name: _merged(under[name], over[name]) for name in under.keys() & over.keys() if isinstance(under[name], dict)
+    }
+    return {**under, **over, **both}
+
+
+if __name__ == "__main__":
+    print("\n".join(deploy(sys.argv[1])))

@@ -1,0 +1,45 @@
+"""One run of a flow in this process, under a Prefect run of its own or the one that was cut off."""
+
+import sys
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import ObjectNotFound
+from prefect.flow_engine import run_flow_sync
+from prefect.states import Pending
+
+from flows.config import without_secrets
+from flows.unfinished import Unfinished
+from schemas.request import TrainRequest
+
+
+def run_or_continue(flow: Flow[..., Any], request: TrainRequest, note: Unfinished) -> State[Any]:
+    """Run the flow to its end.
+
+    Prefect keeps what a run was asked for: it is told the request without the secrets in its URLs.
+    """
+    with get_client(sync_client=True) as client:
+        run = _cut_off(client, note.run_id())
+        if run is None:
+            asked = {"request": without_secrets(request.model_dump(mode="json"))}
+            run = client.create_flow_run(flow, parameters=asked, state=Pending())
+            note.begin(run.id)
+    ended = run_flow_sync(flow, flow_run=run, parameters={"request": request}, return_type="state")
+    assert isinstance(ended, State)
+    return ended
+
+
+def _cut_off(client: SyncPrefectClient, run_id: UUID | None) -> FlowRun | None:
+    """The run to continue, ready to begin again; None where there is none, or this server does not know it."""
+    if run_id is None:
+        return None
+    try:
+        client.set_flow_run_state(run_id, Pending(message="continued"), force=True)
+        run = client.read_flow_run(run_id)
+    except ObjectNotFound:
+        return None
+    print(f"continuing run {run_id}, which was cut off, with the data that it had downloaded", file=sys.stderr)
+    return run

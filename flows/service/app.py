@@ -1,0 +1,105 @@
+"""The HTTP API as one application: `create_app()`; `ltx-flows serve` runs it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+from uuid import uuid4
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+
+from flows.service import files, pages, plan, queue, webhooks
+from flows.service.middleware import BodyLimit, Proxy, RequestId
+from flows.service.runs import PrefectRuns, Runs
+from flows.service.watcher import UNREACHABLE, Watcher
+from schemas.endpoints import ENDPOINTS
+from schemas.errors import InputRejected, LtxFlowsError
+
+ROUTERS = (queue.router, plan.router, files.router, webhooks.router, pages.router)
+
+
+def create_app(runs: Runs | None = None) -> FastAPI:
+    """The application; `runs`: what starts its requests, by default Prefect's deployments."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watcher = Watcher(runs or PrefectRuns())
+        app.state.watcher = watcher
+        await watcher.begin()
+        watching = asyncio.create_task(watcher.watch())
+        try:
+            yield
+        finally:
+            for task in (watching, *watcher.deliveries):
+                task.cancel()
+
+    app = FastAPI(
+        title="ltx-flows",
+        version=version("ltx-flows"),
+        description="LoRA training for LTX-2.3 on your own GPU, as clients of fal-ai/ltx23-trainer-v2 speak to it.",
+        lifespan=lifespan,
+        openapi_url=None,  # for everybody; ours, in pages.py, asks for a key
+        docs_url=None,  # theirs load scripts from elsewhere
+        redoc_url=None,
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    for layer in (BodyLimit, Proxy, RequestId):  # the last one is the outermost
+        app.add_middleware(layer)
+    app.add_exception_handler(InputRejected, _rejected)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    for kind in (LtxFlowsError, *UNREACHABLE):
+        app.add_exception_handler(kind, _unavailable)
+    app.add_exception_handler(Exception, _broken)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _rejected(request: Request, error: Exception) -> JSONResponse:
+    """The request or its data is wrong."""
+    assert isinstance(error, InputRejected)
+    faults = [detail.model_dump(mode="json") for detail in error.details()]
+    return JSONResponse({"detail": faults}, 422, {"X-Fal-Retryable": "false", "x-fal-billable-units": "0"})
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """Path or query are wrong: told in the same shape."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{**fault, "loc": list(fault["loc"]), "input": str(fault.get("input"))} for fault in error.errors()]
+    kept = [{name: fault[name] for name in ("loc", "msg", "type", "input")} for fault in faults]
+    return JSONResponse({"detail": kept}, 422, {"X-Fal-Retryable": "false"})
+
+
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    """Something of ours does not answer."""
+    kind = "service_unavailable"
+    told = str(error) if isinstance(error, LtxFlowsError) else "the Prefect server or the store does not answer"
+    return JSONResponse({"detail": told, "error_type": kind}, 503, {"X-Fal-Error-Type": kind})
+
+
+async def _broken(request: Request, error: Exception) -> JSONResponse:
+    """A defect of ours. uvicorn logs it; this answer passes no layer, so that it names itself."""
+    kind = "internal_server_error"
+    headers = {"X-Fal-Error-Type": kind, "x-fal-request-id": str(uuid4())}
+    return JSONResponse({"detail": "a defect of ltx-flows; its log says more", "error_type": kind}, 500, headers)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, with the request schemas that the run forms are made from."""
+    if not app.openapi_schema:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for endpoint in ENDPOINTS.values():
+            model = endpoint.request.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(model.pop("$defs", {}))
+            schemas[endpoint.request.__name__] = model
+        document["components"]["securitySchemes"] = {
+            "key": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "Key <API key>"}
+        }
+        document["security"] = [{"key": []}]
+        app.openapi_schema = document
+    return app.openapi_schema

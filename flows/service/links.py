@@ -1,0 +1,39 @@
+"""Links to finished files: signed, for as long as the settings say, and only under the run's own folder."""
+
+import hmac
+import time
+from hashlib import sha256
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from flows.service.register import Entry
+from flows.service.secrets import secret
+from schemas.settings import settings
+
+
+def public(entry: Entry, result: dict[str, Any]) -> dict[str, Any]:
+    """A result whose files have links that the client can open, wherever OUTPUTS are."""
+    return {name: _file(entry, value) for name, value in result.items()}
+
+
+def link(entry: Entry, name: str) -> str:
+    """A link to one file of a run."""
+    expires = int(time.time()) + settings().link_seconds
+    query = urlencode({"expires": expires, "signature": signature(str(entry.run_id), name, expires)})
+    return f"{entry.origin}/files/{entry.run_id}/{quote(name)}?{query}"
+
+
+def signature(run_id: str, name: str, expires: int) -> str:
+    """Of a link, so that nobody can make one for another file or for longer."""
+    return hmac.new(secret("links", 32), f"{run_id}\n{name}\n{expires}".encode(), sha256).hexdigest()
+
+
+def valid(run_id: str, name: str, expires: int, given: str) -> bool:
+    """Whether a link is ours and still open; compared in constant time."""
+    return hmac.compare_digest(signature(run_id, name, expires).encode(), given.encode()) and expires > time.time()
+
+
+def _file(entry: Entry, value: Any) -> Any:
+    if isinstance(value, dict) and "url" in value and "file_name" in value:
+        return value | {"url": link(entry, value["file_name"])}
+    return value

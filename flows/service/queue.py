@@ -1,0 +1,210 @@
+"""The queue as clients of the hosted endpoints speak to it: submit, status, stream, result, cancel.
+
+Source: facts/fal-contract.md, sections 1 and 2. Follow-up URLs leave out the endpoint's own path.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from flows.service.answers import BUSY, FAULTS, KEYS, UNKNOWN, CancelAnswer, Problem, StatusAnswer, Submitted
+from flows.service.intake import read_request
+from flows.service.keys import Owner, Submitter
+from flows.service.links import public
+from flows.service.register import Entry, entry_of
+from flows.service.watcher import Watcher
+from flows.service.webhooks import Forbidden, address_of
+from schemas.endpoints import ENDPOINTS
+from schemas.errors import Detail, RequestRejected
+
+APP = "/fal-ai/ltx23-trainer-v2"
+SECONDS_BETWEEN_SIGNS = 15.0  # of life, on a stream that has nothing to say
+LARGEST_KEY = 256
+router = APIRouter(tags=["queue"])
+
+
+def watcher_of(request: Request) -> Watcher:
+    """The application's watcher."""
+    watcher: Watcher = request.app.state.watcher
+    return watcher
+
+
+def body_of(schema: str) -> dict[str, Any]:
+    """The body of an endpoint, in the OpenAPI document."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _add_endpoint(name: str) -> None:
+    endpoint = ENDPOINTS[name]
+
+    @router.post(
+        f"{APP}/{name}",
+        name=f"submit {name}",
+        operation_id=f"submit_{name.replace('/', '_').replace('-', '_')}",
+        summary=f"Train by {endpoint.path}",
+        description=(endpoint.request.__doc__ or "").strip(),
+        openapi_extra=body_of(endpoint.request.__name__),
+        response_model=Submitted,
+        responses=FAULTS | KEYS | BUSY,
+    )
+    async def submit(request: Request, owner: Submitter, fal_webhook: Annotated[str | None, Query()] = None) -> Any:
+        body = await read_request(request, endpoint)
+        await _check_webhook(fal_webhook)
+        key = request.headers.get("idempotency-key")
+        if key is not None and not 0 < len(key) <= LARGEST_KEY:
+            fault = f"has {len(key)} characters; 1 to {LARGEST_KEY} are allowed"
+            raise RequestRejected([Detail(loc=("header", "idempotency-key"), msg=fault, type="string_too_long")])
+        known = {"owner": owner, "origin": origin(request), "webhook": fal_webhook, "idempotency_key": key}
+        entry = await watcher_of(request).submit(entry_of(name, body, **known))
+        told = {"status": entry.status, "request_id": entry.id, "gateway_request_id": entry.id} | urls(request, entry)
+        return JSONResponse(told | {"queue_position": entry.queue_position}, headers=named(entry))
+
+
+async def _check_webhook(url: str | None) -> None:
+    """Told at once, as nobody would hear of it later."""
+    try:
+        if url:
+            await asyncio.to_thread(address_of, url)
+    except Forbidden as reason:
+        fault = Detail(loc=("query", "fal_webhook"), msg=str(reason), type="url_not_allowed", input=url)
+        raise RequestRejected([fault]) from reason
+
+
+for _name in ENDPOINTS:
+    _add_endpoint(_name)
+
+
+@router.get(
+    f"{APP}/requests/{{request_id}}/status",
+    summary="How far a request is",
+    response_model=StatusAnswer,
+    responses=KEYS | UNKNOWN | {202: {"model": StatusAnswer, "description": "It has not ended"}} | FAULTS,
+)
+async def status(request: Request, request_id: str, owner: Owner, logs: Annotated[bool, Query()] = False) -> Any:
+    """Cheap: read from memory, so that it may be asked ten times a second."""
+    entry = await found(request, request_id, owner)
+    code = 200 if entry.status == "COMPLETED" else 202
+    return JSONResponse(standing(request, entry, logs), status_code=code, headers=named(entry))
+
+
+@router.get(
+    f"{APP}/requests/{{request_id}}/status/stream",
+    summary="How far a request is, told whenever it changes",
+    response_class=StreamingResponse,
+    responses=KEYS | UNKNOWN | FAULTS | {200: {"content": {"text/event-stream": {}}}},
+)
+async def stream(request: Request, request_id: str, owner: Owner, logs: Annotated[bool, Query()] = False) -> Response:
+    """Server-sent events, until the request has ended."""
+    entry = await found(request, request_id, owner)
+    return StreamingResponse(_events(request, entry, logs), media_type="text/event-stream", headers=named(entry))
+
+
+@router.get(
+    f"{APP}/requests/{{request_id}}",
+    summary="The result of a request",
+    responses=KEYS | UNKNOWN | FAULTS | {400: {"model": Problem}, 500: {"description": "The run failed"}},
+)
+async def result(request: Request, request_id: str, owner: Owner) -> Response:
+    """The result, or the status and body with which the run failed."""
+    entry = await found(request, request_id, owner)
+    if entry.answer is None or entry.code is None:
+        return JSONResponse({"detail": "Request is still in progress"}, status_code=400, headers=named(entry))
+    headers = named(entry)
+    if entry.code == 200:
+        headers["x-fal-billable-units"] = str(entry.answer["billing"]["billable_units"])
+        return JSONResponse(public(entry, entry.answer), headers=headers)
+    headers |= {"x-fal-billable-units": "0", "X-Fal-Retryable": "false"}
+    if "error_type" in entry.answer:
+        headers["X-Fal-Error-Type"] = entry.answer["error_type"]
+    return JSONResponse(entry.answer, status_code=entry.code, headers=headers)
+
+
+@router.put(
+    f"{APP}/requests/{{request_id}}/cancel",
+    summary="Cancel a request",
+    status_code=202,
+    response_model=CancelAnswer,
+    responses=KEYS | UNKNOWN | FAULTS | {400: {"model": CancelAnswer, "description": "It has ended already"}},
+)
+async def cancel(request: Request, request_id: str, owner: Owner) -> Any:
+    """A run in progress is asked to end; it is billed nothing."""
+    entry = await found(request, request_id, owner)
+    if entry.ended_at:
+        return JSONResponse({"status": "ALREADY_COMPLETED"}, status_code=400, headers=named(entry))
+    await watcher_of(request).cancel(entry)
+    return JSONResponse({"status": "CANCELLATION_REQUESTED"}, status_code=202, headers=named(entry))
+
+
+async def found(request: Request, request_id: str, owner: str) -> Entry:
+    """The request of this owner.
+
+    Raises:
+        HTTPException: 404.
+    """
+    entry = await watcher_of(request).find(request_id, owner)
+    if entry is None:
+        raise HTTPException(404, f"no request {request_id}")
+    return entry
+
+
+def origin(request: Request) -> str:
+    """Scheme, host and port under which the client reached us."""
+    return str(request.base_url).rstrip("/")
+
+
+def urls(request: Request, entry: Entry) -> dict[str, str]:
+    """Where to go on."""
+    here = f"{origin(request)}{APP}/requests/{entry.id}"
+    return {"response_url": here, "status_url": f"{here}/status", "cancel_url": f"{here}/cancel"}
+
+
+def standing(request: Request, entry: Entry, logs: bool) -> dict[str, Any]:
+    """A status; clients read `logs` and `queue_position` unasked, so they are always there."""
+    told: dict[str, Any] = {
+        "status": entry.status,
+        "request_id": entry.id,
+        **urls(request, entry),
+        "queue_position": entry.queue_position if entry.status == "IN_QUEUE" else None,
+        "logs": [line.model_dump() for line in entry.logs] if logs else None,
+        "metrics": {"inference_time": entry.seconds} if entry.seconds is not None else {},
+    }
+    if entry.code is not None and entry.code != 200:
+        detail = (entry.answer or {}).get("detail")
+        told["error"] = detail if isinstance(detail, str) else "; ".join(str(each["msg"]) for each in detail or [])
+        kind = (entry.answer or {}).get("error_type")
+        told["error_type"] = kind or (detail[0]["type"] if isinstance(detail, list) and detail else None)
+    return told
+
+
+def named(entry: Entry) -> dict[str, str]:
+    """Clients read the request's id from this header, and without it take some errors for a proxy's."""
+    return {"x-fal-request-id": entry.id}
+
+
+async def _events(request: Request, entry: Entry, logs: bool) -> AsyncIterator[str]:
+    watcher, told = watcher_of(request), ""
+    while True:
+        now = json.dumps(standing(request, entry, logs))
+        yield f"data: {now}\n\n" if now != told else ": still here\n\n"
+        told = now
+        if entry.ended_at:
+            return
+        await _change(watcher, request, entry, logs, told)
+
+
+async def _change(watcher: Watcher, request: Request, entry: Entry, logs: bool, told: str) -> None:
+    """Wait until there is something new, or a sign of life is due."""
+
+    def news() -> bool:
+        return json.dumps(standing(request, entry, logs)) != told
+
+    try:
+        async with asyncio.timeout(SECONDS_BETWEEN_SIGNS), watcher.changed:
+            await watcher.changed.wait_for(news)
+    except TimeoutError:
+        return

@@ -1,0 +1,95 @@
+"""The Prefect runs behind the API's requests: started, looked at, cancelled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import LogSort
+from prefect.states import Cancelled, Cancelling
+
+from flows.service.register import Entry, LogLine
+from schemas.errors import ServerUnavailable
+
+LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR", 50: "ERROR"}
+LOGS_AT_ONCE = 200  # Prefect's limit, as is the next
+RUNS_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands."""
+
+    name: str  # Prefect's, or ours: Rejected
+    message: str
+    started_at: datetime | None
+    final: bool
+
+
+class Runs(Protocol):
+    """What the API needs of whatever runs its requests."""
+
+    async def start(self, entry: Entry) -> str:
+        """Start the run of a request, once however often this is called; its id."""
+        ...
+
+    async def states(self, run_ids: Sequence[str]) -> dict[str, RunState]: ...
+
+    async def logs(self, run_id: str, offset: int) -> list[LogLine]: ...
+
+    async def cancel(self, run_id: str) -> None: ...
+
+
+class PrefectRuns:
+    """Runs of the deployments that `ltx-flows serve` and `ltx-flows deploy` make."""
+
+    async def start(self, entry: Entry) -> str:
+        flow_name = entry.endpoint.replace("/", "-")
+        async with get_client() as client:
+            found = await client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])))
+            if not found:
+                raise ServerUnavailable(f"{flow_name} is not deployed; type: ltx-flows deploy")
+            run = await client.create_flow_run_from_deployment(
+                found[0].id, parameters={"request": entry.body}, idempotency_key=entry.id
+            )
+        return str(run.id)
+
+    async def states(self, run_ids: Sequence[str]) -> dict[str, RunState]:
+        runs = []
+        async with get_client() as client:
+            for part in (run_ids[start : start + RUNS_AT_ONCE] for start in range(0, len(run_ids), RUNS_AT_ONCE)):
+                wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(each) for each in part]))
+                runs += await client.read_flow_runs(flow_run_filter=wanted)
+        return {
+            str(run.id): RunState(run.state.name or "", run.state.message or "", run.start_time, run.state.is_final())
+            for run in runs
+            if run.state
+        }
+
+    async def logs(self, run_id: str, offset: int) -> list[LogLine]:
+        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[UUID(run_id)]))
+        async with get_client() as client:
+            lines = await client.read_logs(wanted, limit=LOGS_AT_ONCE, offset=offset, sort=LogSort.TIMESTAMP_ASC)
+        return [
+            LogLine(message=line.message, level=LEVELS.get(line.level, "INFO"), timestamp=line.timestamp.isoformat())
+            for line in lines
+        ]
+
+    async def cancel(self, run_id: str) -> None:
+        async with get_client() as client:
+            run = await client.read_flow_run(UUID(run_id))
+            if run.state_type in (StateType.SCHEDULED, StateType.PENDING):
+                await client.set_flow_run_state(run.id, Cancelled(message="cancelled by its client"), force=True)
+            elif run.state and not run.state.is_final():
+                await client.set_flow_run_state(run.id, Cancelling(message="cancelled by its client"))

@@ -1,0 +1,152 @@
+"""Webhooks: the end of a request told to its client, signed with Ed25519, tried ten times in two hours.
+
+Source: facts/fal-contract.md, section 3.
+"""
+
+import asyncio
+import base64
+import json
+import logging
+import socket
+import time
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastapi import APIRouter
+
+from flows.service import register
+from flows.service.links import public
+from flows.service.register import Entry
+from flows.service.secrets import secret
+from schemas.settings import settings
+from schemas.store_errors import LedgerUnavailable
+from tasks.web import is_public
+
+WAITS = (0, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3000)  # seconds before each try: ten retries in two hours
+TIMEOUT = 15.0
+LAST_PORT = 65535
+log = logging.getLogger("ltx_flows.service")
+router = APIRouter(tags=["webhooks"])
+
+
+class Forbidden(Exception):
+    """A URL to which no webhook is sent."""
+
+
+@router.get(
+    "/.well-known/jwks.json",
+    summary="Keys that webhooks are signed with",
+    openapi_extra={"security": []},  # open to all
+)
+def jwks() -> dict[str, list[dict[str, str]]]:
+    """The public key, as JSON Web Key."""
+    raw = _key().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    x = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x, "use": "sig", "alg": "EdDSA"}]}
+
+
+def client_of() -> httpx.AsyncClient:
+    """What webhooks are sent with: follows no redirect and no proxy, so that it reaches what was checked."""
+    return httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
+
+
+async def deliver(entry: Entry) -> None:
+    """Tell the client, and write down what came of it."""
+    assert entry.webhook
+    content = json.dumps(message(entry)).encode()
+    async with client_of() as client:
+        for number, wait in enumerate(WAITS[entry.webhook_tries :], entry.webhook_tries + 1):
+            await asyncio.sleep(wait)
+            fault = await _tell(client, entry, content)
+            entry.webhook_tries = number
+            entry.webhook_state = f"delivered {datetime.now(UTC):%Y-%m-%d %H:%M:%S}" if fault is None else "pending"
+            if fault and number == len(WAITS):
+                entry.webhook_state = f"given up: {fault}"
+            await _write_down(entry)
+            if fault is None:
+                return
+            log.warning("webhook of request %s, try %d of %d: %s", entry.id, number, len(WAITS), fault)
+
+
+async def _write_down(entry: Entry) -> None:
+    """If it cannot be written now, the client may hear of it twice; better than not at all."""
+    try:
+        await asyncio.to_thread(
+            register.change, entry.id, webhook_tries=entry.webhook_tries, webhook_state=entry.webhook_state
+        )
+    except LedgerUnavailable as error:
+        log.warning("webhook of request %s: %s", entry.id, error)
+
+
+async def _tell(client: httpx.AsyncClient, entry: Entry, content: bytes) -> str | None:
+    """One try; what went wrong."""
+    assert entry.webhook
+    try:
+        address = await asyncio.to_thread(address_of, entry.webhook)
+        url = httpx.URL(entry.webhook)
+        host = {"Host": url.netloc.decode()}  # the name, while we connect to the address that was checked
+        answer = await client.post(
+            url.copy_with(host=address),
+            content=content,
+            headers=signed(entry, content) | host,
+            extensions={"sni_hostname": url.host},  # the certificate is checked against the name
+        )
+    except Forbidden as refusal:
+        return str(refusal)
+    except httpx.HTTPError as error:
+        return f"{type(error).__name__}: {error}"
+    return None if answer.is_success else f"it answered {answer.status_code}"
+
+
+def message(entry: Entry) -> dict[str, Any]:
+    """What is told."""
+    answer = entry.answer or {}
+    told = {"request_id": entry.id, "gateway_request_id": entry.id}
+    if entry.code == 200:
+        return told | {"status": "OK", "payload": public(entry, answer)}
+    return told | {"status": "ERROR", "error": f"the request ended with {entry.code}", "payload": answer}
+
+
+def signed(entry: Entry, content: bytes, now: int | None = None) -> dict[str, str]:
+    """The headers that prove where a webhook comes from."""
+    moment = str(int(time.time()) if now is None else now)
+    lines = (entry.id, entry.owner, moment, sha256(content).hexdigest())
+    return {
+        "Content-Type": "application/json",
+        "X-Fal-Webhook-Request-Id": entry.id,
+        "X-Fal-Webhook-User-Id": entry.owner,
+        "X-Fal-Webhook-Timestamp": moment,
+        "X-Fal-Webhook-Signature": _key().sign("\n".join(lines).encode()).hex(),
+    }
+
+
+def address_of(url: str) -> str:
+    """The address to send a webhook to; the host's name where LTX_FLOWS_ALLOW_PRIVATE_HOSTS opens all networks.
+
+    Raises:
+        Forbidden: it is no URL, or leads into a private network.
+    """
+    try:
+        parts = httpx.URL(url)
+        port = parts.port or 443
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise Forbidden("it is no valid URL") from error
+    if parts.scheme not in ("http", "https") or not parts.host or port > LAST_PORT:
+        raise Forbidden("it is no http or https URL")
+    if settings().allow_private_hosts:
+        return parts.host
+    try:
+        found = [str(entry[4][0]) for entry in socket.getaddrinfo(parts.host, port, type=socket.SOCK_STREAM)]
+    except (OSError, ValueError) as error:
+        raise Forbidden("its host is unknown") from error
+    if not all(map(is_public, found)):
+        raise Forbidden("it is on a private network; see LTX_FLOWS_ALLOW_PRIVATE_HOSTS")
+    return min(found, key=lambda address: ":" in address)  # IPv4, where there is one
+
+
+def _key() -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(secret("webhooks", 32))

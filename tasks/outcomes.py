@@ -1,0 +1,44 @@
+"""How a run ended, where the API finds it: its result, or the words of its 422. Beside the ledger, for all machines."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import Column, MetaData, String, Table, Text, insert, select, update
+
+from schemas.errors import InputRejected
+from schemas.result import TrainingResult
+from schemas.store_errors import LedgerUnavailable
+from tasks.ledger import ledger
+
+OUTCOMES = Table(
+    "outcomes", MetaData(), Column("run_id", String(36), primary_key=True), Column("body", Text, nullable=False)
+)
+
+
+def tell_result(run_id: str, result: TrainingResult) -> None:
+    """A run that succeeded."""
+    _tell(run_id, {"result": result.model_dump(mode="json")})
+
+
+def tell_rejection(run_id: str, error: InputRejected) -> None:
+    """A run whose request or data is wrong: what the body of a 422 says. It is said elsewhere, too: a ledger that does
+    not answer must not hide it.
+    """
+    with suppress(LedgerUnavailable):
+        _tell(run_id, {"detail": [detail.model_dump(mode="json") for detail in error.details()]})
+
+
+def outcome(run_id: str) -> dict[str, Any] | None:
+    """`{"result": ...}`, `{"detail": [...]}`, or None of a run that has not told."""
+    with ledger() as connection:
+        body = connection.execute(select(OUTCOMES.c.body).where(OUTCOMES.c.run_id == run_id)).scalar()
+    return None if body is None else dict(json.loads(body))
+
+
+def _tell(run_id: str, body: dict[str, Any]) -> None:
+    text = json.dumps(body)
+    with ledger() as connection:
+        told = connection.execute(update(OUTCOMES).where(OUTCOMES.c.run_id == run_id).values(body=text))
+        if not told.rowcount:  # a run has one process at a time
+            connection.execute(insert(OUTCOMES).values(run_id=run_id, body=text))

@@ -1,0 +1,22 @@
+"""Addresses of files that clients have put into the store themselves: known by their content, `upload://SHA256/NAME`."""
+
+import re
+from urllib.parse import quote, unquote
+
+from schemas.media import MediaFile
+from tasks.store import media_address, store
+
+SCHEME = "upload"
+_URL = re.compile(r"upload://([0-9a-f]{64})/([^/?#]+)")
+
+
+def uploaded_url(file: MediaFile) -> str:
+    """What a client writes into a request."""
+    return f"{SCHEME}://{file.sha256}/{quote(file.name)}"
+
+
+def uploaded(url: str) -> MediaFile | None:
+    """The file behind such an address, or None where there is none (any more)."""
+    found = _URL.fullmatch(url)
+    size = store().size(media_address(found[1])) if found else None
+    return MediaFile(name=unquote(found[2]), sha256=found[1], size=size) if found and size is not None else None

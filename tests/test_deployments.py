@@ -1,0 +1,117 @@
+"""prefect.yaml says what is deployed: to `ltx-flows deploy`, to `serve`, and to Prefect's own command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import prefect as prefect_package
+import pytest
+
+from schemas.endpoints import ENDPOINTS
+
+VIEW = "server/api/collections_data/views/aggregate-worker-metadata.json"
+ROOT = Path(__file__).parent.parent
+DEPLOYED = {
+    "name", "entrypoint", "tags", "work_pool_name", "work_queue_name", "job_variables", "concurrency_options",
+    "parameter_openapi_schema", "enforce_parameter_schema", "description", "paused",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client(prefect):
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def names(client):
+    from flows.deployments import deploy
+
+    return deploy("process")
+
+
+def deployed(client):
+    return {each.entrypoint: each.model_dump(mode="json", include=DEPLOYED) for each in client.read_deployments()}
+
+
+def test_every_endpoint_has_a_deployment_on_the_pool(client, names):
+    entries = [client.read_deployment_by_name(name) for name in names]
+    assert {entry.entrypoint for entry in entries} == {f"flows.endpoints.{name}" for name in functions()}
+    assert {entry.work_pool_name for entry in entries} == {"ltx-gpu"}
+    assert all(entry.global_concurrency_limit.limit == 8 for entry in entries)
+
+
+def functions():
+    from flows.endpoints import FLOWS
+
+    assert FLOWS.keys() == ENDPOINTS.keys()
+    return [flow.fn.__name__ for flow in FLOWS.values()]
+
+
+def test_prefects_own_command_deploys_the_same(client, names):
+    before = deployed(client)
+    environment = os.environ | {"PREFECT_API_URL": str(client.api_url)}
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    assert deployed(client) == before
+
+
+def test_the_example_schedule_is_off_until_somebody_turns_it_on_and_then_stays_on(client, names):
+    from flows.deployments import deploy
+
+    entry = client.read_deployment_by_name("extend-prefix/prod")
+    (schedule,) = entry.schedules
+    assert (schedule.active, schedule.schedule.cron) == (False, "0 3 * * *")
+    ENDPOINTS["extend-prefix"].read(schedule.parameters["request"])  # it would be accepted
+    client.update_deployment_schedule(entry.id, schedule.id, active=True)
+    deploy("process")
+    assert [each.active for each in client.read_deployment_by_name("extend-prefix/prod").schedules] == [True]
+
+
+def test_a_process_run_ends_with_its_worker(client, names):
+    command = "python -m flows.bound prefect.engine"
+    assert {entry.job_variables["command"] for entry in client.read_deployments()} == {command}
+
+
+@pytest.mark.parametrize("pool_type", ["process", "docker", "kubernetes"])
+def test_job_variables_are_those_that_the_pools_template_has(pool_type):
+    from flows.deployments import definition
+
+    metadata = json.loads((Path(prefect_package.__file__).parent / VIEW).read_text())
+    kinds = {name: kind for collection in metadata.values() for name, kind in collection.items()}
+    variables = kinds[pool_type]["default_base_job_configuration"]["variables"]
+    jsonschema.validate(definition(pool_type)["job_variables"], variables | {"additionalProperties": False})
+
+
+def test_a_kubernetes_job_asks_for_a_gpu_and_gets_the_secrets(client):
+    from flows.deployments import make_pool
+
+    make_pool("kubernetes")
+    template = client.read_work_pool("ltx-kubernetes").base_job_template["job_configuration"]
+    (container,) = template["job_manifest"]["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert container["resources"]["limits"]["memory"] == "{{ memory_limit }}"  # what the template had stays
+    assert container["envFrom"] == [{"secretRef": {"name": "ltx-flows"}}]
+
+
+def test_one_watch_over_heartbeats_however_often_it_is_set_up(client):
+    from flows.deployments import WATCH, watch_heartbeats
+
+    watch_heartbeats()
+    watch_heartbeats()
+    (watch,) = client.read_automations_by_name(WATCH)
+    assert (watch.trigger.posture.value, watch.trigger.within.total_seconds()) == ("Proactive", 90)
+    assert watch.trigger.expect == {"prefect.flow-run.*"}
+    assert [action.state.value for action in watch.actions] == ["CRASHED"]
+
+
+def test_every_deployment_takes_a_request_as_the_endpoint_reads_it(client, names):
+    entry = client.read_deployment_by_name("extend-prefix/prod")
+    schema = entry.parameter_openapi_schema
+    assert schema["definitions"]["ExtendPrefix"]["additionalProperties"] is False
+    assert (schema["required"], entry.enforce_parameter_schema) == (["request"], True)

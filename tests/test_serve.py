@@ -1,0 +1,205 @@
+"""`ltx-flows serve` as one installation lives: killed in the middle of its work, started again, looked at, ended."""
+
+import json
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from schemas.endpoints import ENDPOINTS
+from tests.browser import CHROMIUM, Browser
+from tests.clips import zipped
+from tests.service import Receiver, Service, small_request, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+CLIENTS = Path(__file__).parent / "clients"
+needs_node = pytest.mark.skipif(
+    not (CLIENTS / "node_modules").is_dir() or shutil.which("node") is None,
+    reason="the JavaScript client is not installed: npm ci --prefix tests/clients",
+)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="module")
+def request_body(folder):
+    (folder / "files").mkdir()
+    return small_request(folder / "files")
+
+
+@pytest.fixture(scope="module")
+def killed(folder, request_body):
+    """A service killed while one request trained and two waited; and the requests."""
+    service = Service(folder / "home", folder / "files")
+    try:
+        requests = [service.submit("audio-extend-prefix", request_body) for _ in range(3)]
+        until(service.trains)
+        service.kill()
+        yield service, requests
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def service(killed):
+    """The same one, started again, when all three have ended."""
+    service, requests = killed
+    until(lambda: service.processes() == [])
+    service.start()
+    service.runs = [service.finished(request) for request in requests]
+    service.results = [service.result(request) for request in requests]
+    return service
+
+
+def test_killed_it_leaves_no_process_behind(killed):
+    service, _ = killed
+    until(lambda: service.processes() == [])
+
+
+def test_started_again_it_finishes_what_was_running_and_what_was_queued(service):
+    assert [run["state"]["name"] for run in service.runs] == ["Completed"] * 3
+    assert [run["run_count"] for run in service.runs] == [2, 1, 1]  # the first went on as the same run
+
+
+def test_what_was_running_goes_first(service):
+    first, *later = [run["end_time"] for run in service.runs]
+    assert first < min(later)
+
+
+def test_each_run_is_billed_once(service):
+    billed = sorted(row["run_id"] for row in service.bills())
+    assert billed == sorted(run["id"] for run in service.runs)
+
+
+def test_each_client_gets_its_result(service):
+    assert [result.status_code for result in service.results] == [200] * 3
+    assert {result.headers["x-fal-billable-units"] for result in service.results} == {"100"}
+    assert len({result.json()["lora_file"]["url"] for result in service.results}) == 3
+
+
+def test_the_finished_steps_of_the_killed_run_came_from_the_cache(service):
+    states = service.task_states(service.runs[0]["id"])
+    assert {states[step] for step in ("extract", "match", "fit")} == {"Cached"}
+
+
+def test_runs_are_named_after_their_endpoint_and_trigger_phrase(service):
+    assert {run["name"] for run in service.runs} == {"audio-extend-prefix hmm"}
+
+
+def test_its_certificate_is_what_it_says_to_trust(service):
+    assert f"export SSL_CERT_FILE={service.home}/tls/authorities.pem" in service.said.read_text()
+    assert httpx.get(service.urls["API"], verify=service.trusted).status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(service.urls["API"])
+
+
+def test_a_second_one_on_the_same_home_is_refused(service):
+    second = service.again()
+    assert (second.returncode, "runs already" in second.stderr) == (1, True)
+
+
+@pytest.fixture(scope="module")
+def browser(service):
+    with Browser(service) as browser:
+        yield browser
+
+
+@needs_chromium
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_the_run_form_shows_every_field_with_title_description_and_default(browser, name):
+    form = browser.form(name)
+    for field, info in ENDPOINTS[name].request.model_fields.items():
+        assert info.title in form and info.description in form, field
+
+
+@needs_chromium
+def test_a_run_started_in_the_browser_is_seen_to_finish_with_its_artifacts(service, browser, request_body):
+    browser.form("audio-extend-prefix")
+    opening = request_body["training_data_url"].replace("sounds.zip", "opening.wav")
+    browser.fill({"Training data": request_body["training_data_url"], "Trigger phrase": "seen", "Number of steps": 100})
+    browser.page.get_by_text("Add item").click()
+    browser.fill({"Clip length": 1, "Prefix length": 0.4, "Prompt": "it goes on", "Audio": opening})
+    run = service.finished(browser.submit())
+    assert run["state"]["name"] == "Completed"
+    shown = browser.open_run(run["id"], "Artifacts")
+    assert all(key in shown for key in ("dataset-report", "train", "loss-curve", "previews"))
+    assert "Cached" in browser.open_run(run["id"], "Task Runs")
+    artifacts = service.artifacts(run["id"])
+    assert {artifacts[step]["data"] for step in ("encode", "train", "validate")} == {100.0}
+    assert browser.width_of_picture(artifacts["loss-curve"]) == 640
+
+
+@needs_chromium
+def test_the_history_page_lists_the_requests_and_plays_a_preview(service, browser):
+    assert browser.history().count("audio-extend-prefix") >= 3
+    assert browser.seconds_played(service.results[0].headers["x-fal-request-id"]) > 0
+
+
+@pytest.fixture(scope="module")
+def asked(service, request_body):
+    """What the clients send: a good request, and one whose archive is empty."""
+    files = service.files
+    (files / "empty.zip").write_bytes(zipped({}))
+    bodies = {"good": request_body, "bad": request_body | {"training_data_url": (files / "empty.zip").as_uri()}}
+    for name, body in bodies.items():
+        (files / f"{name}.json").write_text(json.dumps(body))
+    return files / "good.json", files / "bad.json"
+
+
+@pytest.fixture(scope="module")
+def python_client(service, asked):
+    with Receiver() as receiver:
+        seen = service.client([sys.executable, CLIENTS / "python_client.py", *asked, receiver.url])
+        until(lambda: receiver.heard)
+    return seen, receiver.heard
+
+
+def test_the_stock_python_client_submits_follows_and_gets_its_result(service, python_client):
+    seen, _ = python_client
+    assert seen["result"]["billing"]["usd"] == "0.22"
+    assert any("billed 100 units" in line for line in seen["logs"])
+    link = seen["result"]["lora_file"]["url"]
+    assert len(httpx.get(link, verify=service.trusted).content) == seen["result"]["lora_file"]["file_size"]
+
+
+def test_the_stock_python_client_gets_422s_with_their_detail_at_once_and_from_the_run(python_client):
+    seen, _ = python_client
+    assert (seen["wrong_request"]["status"], seen["wrong_request"]["detail"][0]["type"]) == (422, "one_of")
+    assert seen["wrong_data"]["status"] == 422
+    assert seen["wrong_data"]["detail"][0]["type"] == "archive_file_count_below_minimum"
+
+
+def test_the_stock_python_client_cancels_what_waits_and_what_runs(python_client):
+    seen, _ = python_client
+    assert [seen[name]["status"] for name in ("cancelled", "cancelled_running")] == [400, 400]
+
+
+def test_a_webhook_reaches_the_client(python_client):
+    seen, heard = python_client
+    assert seen["status"] == "Completed"
+    assert [(body["request_id"], body["status"]) for body in heard] == [(seen["told"], "OK")]
+
+
+@needs_node
+def test_the_stock_javascript_client_does_the_same_through_the_proxy_route(service, asked):
+    origin = service.urls["history"].rstrip("/")
+    seen = service.client(["node", CLIENTS / "javascript_client.mjs", origin, asked[0]])
+    assert seen["data"]["billing"]["usd"] == "0.22" and any("billed" in line for line in seen["logs"])
+    assert (seen["wrong_request"]["name"], seen["wrong_request"]["status"]) == ("ValidationError", 422)
+    assert seen["wrong_request"]["detail"][0]["type"] == "one_of"
+    assert (seen["cancelled"]["status"], seen["streamed"]) == (400, "COMPLETED")
+
+
+def test_ctrl_c_ends_it_and_all_that_it_started(service):
+    assert service.stop() == 0
+    assert service.processes() == []
+    with suppress(httpx.ConnectError):
+        pytest.fail(f"Prefect answers still: {httpx.get(service.prefect)}")

@@ -1,0 +1,63 @@
+"""What schemathesis makes of the OpenAPI document: every route is sent what it takes, and what it does not take."""
+
+import threading
+import time
+
+import httpx
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, Phase, seed
+from hypothesis import settings as hypothesis_settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from flows.service.app import create_app
+from tests.service_app import APP, BODY, FakeRuns
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+schema = schemathesis.openapi.from_dict(create_app(FakeRuns()).openapi())
+waiting: list[str] = []  # a request that exists
+
+
+@schema.hook
+def map_path_parameters(context, path_parameters):
+    """One request in two exists."""
+    known = path_parameters and "request_id" in path_parameters and len(path_parameters["request_id"]) % 2
+    return path_parameters | {"request_id": waiting[0]} if known else path_parameters
+
+
+@pytest.fixture(scope="module")
+def served():
+    """The application on loopback, with a request that was cancelled."""
+    server = uvicorn.Server(uvicorn.Config(create_app(FakeRuns()), port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTX_FLOWS_SUBMISSIONS_PER_MINUTE", "100000")
+        thread.start()
+        while not server.started:
+            time.sleep(0.05)
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        answer = httpx.post(f"{url}{APP}/extend-prefix", json=BODY).json()
+        httpx.put(f"{url}{APP}/requests/{answer['request_id']}/cancel")
+        waiting[:] = [answer["request_id"]]
+        yield url
+        server.should_exit = True
+        thread.join()
+
+
+@seed(7)
+@schema.parametrize()
+@hypothesis_settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_no_route_breaks_or_answers_what_the_document_does_not_say(case, served):
+    case.call_and_validate(base_url=served, checks=CHECKS)
