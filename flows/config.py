@@ -2,8 +2,8 @@
 
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
+from flows.privacy import without_secrets
 from models.sampler import Guidance
 from schemas.endpoint import Endpoint
 from schemas.request import TrainRequest
@@ -24,17 +24,3 @@ def training_config(
         "preview_bucket": previewing.bucket.model_dump(mode="json"),
         "plan": previewing.plan.model_dump(mode="json"),
     }
-
-
-def without_secrets(value: Any) -> Any:  # any JSON
-    """The same JSON with the user, query and fragment of every URL removed."""
-    if isinstance(value, dict):
-        return {
-            key: _bare(item) if key.endswith("_url") and item else without_secrets(item) for key, item in value.items()
-        }
-    return [without_secrets(item) for item in value] if isinstance(value, list) else value
-
-
-def _bare(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

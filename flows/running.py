@@ -11,7 +11,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flow_engine import run_flow_sync
 from prefect.states import Pending
 
-from flows.config import without_secrets
+from flows.privacy import without_secrets
 from flows.unfinished import Unfinished
 from schemas.request import TrainRequest
 

@@ -23,7 +23,7 @@ LtxFlowsError
 │   ├── DeviceFull             a training does not fit the device's memory
 │   ├── CheckpointMismatch     a training's checkpoint is damaged or of another job
 │   └── ServerUnavailable      no Prefect server could be reached or started
-├── StoreDamaged           an artifact is gone or differs from what was written: exit 1, made anew on retry
+├── StoreDamaged           an artifact is gone or differs from what was written; its neighbours: store_errors.py
 ├── ConditionError         a condition that does not fit its clip: a defect of ours, exit 1
 └── TrainingFailed         the training process ended early: exit 1, billed 0
 """

@@ -13,7 +13,7 @@ import traceback
 
 import pytest
 
-from flows.config import without_secrets
+from flows.privacy import without_secrets
 from flows.unfinished import Unfinished, unfinished
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import TRAINING_DATA, LtxFlowsError

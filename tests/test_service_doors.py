@@ -258,6 +258,16 @@ def test_what_users_write_is_text_on_the_page():
     assert "<script>alert" not in through(look)
 
 
+def test_the_history_shows_no_signature_of_a_url():
+    async def look(service):
+        signed = {"training_data_url": "https://me:s3cret@example.com/clips.zip?X-Amz-Signature=s3cret"}
+        request = await service.submitted(body=signed)
+        return (await service.http.get(f"/history/{request}")).text
+
+    page = through(look)
+    assert "https://example.com/clips.zip" in page and "s3cret" not in page
+
+
 def test_the_documentation_lists_every_route_and_field():
     page = through(lambda service: service.http.get("/docs")).text
     assert "reference_temporal_scale_factor" in page and "/requests/{request_id}/cancel" in page

@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from flows.privacy import without_secrets
 from flows.server import prefect_url
 from flows.service import register
 from flows.service.keys import Owner
@@ -54,7 +55,7 @@ async def one(request: Request, request_id: str, owner: Owner) -> HTMLResponse:
     return _page(
         "request.html",
         entry=entry,
-        fields=sorted(entry.body.items()),
+        fields=sorted(without_secrets(entry.body).items()),
         files=_files(entry),
         faults=_faults(entry),
         billing=(entry.answer or {}).get("billing") if entry.code == 200 else None,
