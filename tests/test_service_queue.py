@@ -80,6 +80,15 @@ async def test_logs_and_queue_position_are_always_there_as_python_reads_them_una
 
 
 @of_the_api
+async def test_lines_that_come_after_the_end_are_in_the_log(service):
+    request = await service.submitted()
+    await service.complete(request)
+    service.runs.told[service.runs.started[request]].append("billed")
+    await service.look()
+    assert [line["message"] for line in (await service.status(request))["logs"]] == ["billed"]
+
+
+@of_the_api
 async def test_a_wrong_request_is_told_at_once_with_every_fault(service):
     answer = await service.submit(body=BODY | {"rank": 33, "number_of_steps": 5})
     assert answer.status_code == 422

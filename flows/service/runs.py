@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -14,8 +14,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     LogFilter,
     LogFilterFlowRunId,
+    LogFilterTimestamp,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import Log, StateType
 from prefect.client.schemas.sorting import LogSort
 from prefect.states import Cancelled, Cancelling
 
@@ -25,6 +26,7 @@ from schemas.errors import ServerUnavailable
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR", 50: "ERROR"}
 LOGS_AT_ONCE = 200  # Prefect's limit, as is the next
 RUNS_AT_ONCE = 200
+LATE = timedelta(seconds=30)  # workers, runs and their steps send lines every few seconds, each its own
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,18 @@ class Runs(Protocol):
 
     async def states(self, run_ids: Sequence[str]) -> dict[str, RunState]: ...
 
-    async def logs(self, run_id: str, offset: int) -> list[LogLine]: ...
+    async def logs(self, run_id: str, offset: int) -> list[LogLine]:
+        """What has been said since so many lines; lines that come late come last."""
+        ...
 
     async def cancel(self, run_id: str) -> None: ...
 
 
 class PrefectRuns:
     """Runs of the deployments that `ltx-flows serve` and `ltx-flows deploy` make."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, dict[UUID, datetime]] = {}  # by run: its latest lines
 
     async def start(self, entry: Entry) -> str:
         flow_name = entry.endpoint.replace("/", "-")
@@ -78,9 +85,12 @@ class PrefectRuns:
         }
 
     async def logs(self, run_id: str, offset: int) -> list[LogLine]:
-        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[UUID(run_id)]))
-        async with get_client() as client:
-            lines = await client.read_logs(wanted, limit=LOGS_AT_ONCE, offset=offset, sort=LogSort.TIMESTAMP_ASC)
+        heard = self._heard.get(run_id, {}) if offset else {}
+        since = max(heard.values()) - LATE if heard else None
+        found = await _lines(UUID(run_id), since)
+        lines = [line for line in found if line.id not in heard]
+        heard |= {line.id: line.timestamp for line in lines}
+        self._heard[run_id] = {each: when for each, when in heard.items() if since is None or when >= since}
         return [
             LogLine(message=line.message, level=LEVELS.get(line.level, "INFO"), timestamp=line.timestamp.isoformat())
             for line in lines
@@ -93,3 +103,16 @@ class PrefectRuns:
                 await client.set_flow_run_state(run.id, Cancelled(message="cancelled by its client"), force=True)
             elif run.state and not run.state.is_final():
                 await client.set_flow_run_state(run.id, Cancelling(message="cancelled by its client"))
+
+
+async def _lines(run_id: UUID, since: datetime | None) -> list[Log]:
+    """All lines of a run since then."""
+    moment = LogFilterTimestamp(after_=since) if since else None
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]), timestamp=moment)
+    found: list[Log] = []
+    async with get_client() as client:
+        while part := await client.read_logs(wanted, LOGS_AT_ONCE, len(found), LogSort.TIMESTAMP_ASC):
+            found += part
+            if len(part) < LOGS_AT_ONCE:
+                break
+    return found

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -17,6 +17,7 @@ from schemas.errors import LtxFlowsError, MayPass
 from tasks.outcomes import outcome
 
 SECONDS_BETWEEN_LOOKS = 0.5
+LATE = timedelta(seconds=10)  # a run's last lines reach Prefect after its end
 ENDED_KEPT = 1000  # in memory; older ones are read when asked for
 UNREACHABLE = (httpx.HTTPError, PrefectException, MayPass, OSError)
 GONE = RunState("Crashed", "its Prefect run was deleted", None, final=True)
@@ -93,6 +94,9 @@ class Watcher:
         states = await self.runs.states(list(asked)) if asked else {}
         for run_id, entry in asked.items():
             await self._follow(entry, run_id, states.get(run_id, GONE))
+        for entry in self.entries.values():
+            if entry.run_id and entry.ended_at and datetime.now(UTC) - entry.ended_at < LATE:
+                entry.logs.extend(await self.runs.logs(entry.run_id, len(entry.logs)))
         self._count_queue()
         self._forget()
 
