@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from flows.service.app import create_app
 from tests.service_app import APP, BODY, FakeRuns
 
+pytestmark = pytest.mark.slow
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 schema = schemathesis.openapi.from_dict(create_app(FakeRuns()).openapi())
 waiting: list[str] = []  # a request that exists

@@ -32,7 +32,7 @@ REQUESTS = Table(
     Column("owner", String(64), nullable=False),
     Column("idempotency_key", String(256)),
     Column("webhook", Text),
-    Column("origin", String(256), nullable=False),
+    Column("origin", Text, nullable=False),
     Column("run_id", String(36)),
     Column("submitted_at", DateTime(timezone=True), nullable=False),
     Column("started_at", DateTime(timezone=True)),

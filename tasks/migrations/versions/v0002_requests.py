@@ -17,7 +17,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(64), nullable=False),
         sa.Column("idempotency_key", sa.String(256)),
         sa.Column("webhook", sa.Text),
-        sa.Column("origin", sa.String(256), nullable=False),
+        sa.Column("origin", sa.Text, nullable=False),
         sa.Column("run_id", sa.String(36)),
         sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True)),
