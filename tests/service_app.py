@@ -46,6 +46,9 @@ class FakeRuns:
     async def cancel(self, run_id):
         self.move(run_id, "Cancelled", final=True)
 
+    async def close(self):
+        pass
+
     def move(self, run_id, name, message="", *, final=False):
         self.running[run_id] = RunState(name, message, datetime.now(UTC), final)
 

@@ -36,6 +36,7 @@ def create_app(runs: Runs | None = None) -> FastAPI:
         finally:
             for task in (watching, *watcher.deliveries):
                 task.cancel()
+            await watcher.runs.close()
 
     app = FastAPI(
         title="ltx-flows",
