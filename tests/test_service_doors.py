@@ -26,7 +26,6 @@ OPEN = {"/.well-known/jwks.json", "/files/{run_id}/{name}"}  # public keys, sign
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("LTX_FLOWS_HOME", str(tmp_path))
     settings.cache_clear()
-    keys._submitted.clear()
     yield tmp_path
     monkeypatch.undo()
     settings.cache_clear()

@@ -47,6 +47,7 @@ def create_app(runs: Runs | None = None) -> FastAPI:
         docs_url=None,  # theirs load scripts from elsewhere
         redoc_url=None,
     )
+    app.state.submitted = {}  # by key: when it submitted in the last minute
     for router in ROUTERS:
         app.include_router(router)
     for layer in (BodyLimit, Proxy, RequestId):  # the last one is the outermost

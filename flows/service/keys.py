@@ -4,7 +4,7 @@ import base64
 import binascii
 import hmac
 import time
-from collections import defaultdict, deque
+from collections import deque
 from hashlib import sha256
 from typing import Annotated
 
@@ -15,8 +15,6 @@ from schemas.settings import settings
 ANYBODY = "anybody"  # the owner of all requests where no keys are set
 SCHEMES = ("key", "bearer")  # of fal's clients, and of everybody else's
 MINUTE = 60.0
-
-_submitted: dict[str, deque[float]] = defaultdict(deque)
 
 
 async def owner(request: Request) -> str:
@@ -42,13 +40,13 @@ async def owner(request: Request) -> str:
 Owner = Annotated[str, Depends(owner)]
 
 
-async def may_submit(owner: Owner) -> str:
+async def may_submit(request: Request, owner: Owner) -> str:
     """The owner, if it has not submitted too much in the last minute.
 
     Raises:
         HTTPException: 429, which fal's clients wait out.
     """
-    now, times = time.monotonic(), _submitted[owner]
+    now, times = time.monotonic(), request.app.state.submitted.setdefault(owner, deque())
     while times and now - times[0] > MINUTE:
         times.popleft()
     if len(times) >= settings().submissions_per_minute:
