@@ -25,7 +25,7 @@ logs = []
 
 
 def note(update):
-    if isinstance(update, fal_client.InProgress):
+    if isinstance(update, (fal_client.InProgress, fal_client.Completed)):
         logs.extend(line["message"] for line in update.logs or [])
 
 
@@ -42,5 +42,6 @@ seen["cancelled"] = refused(second.get)
 first.cancel()
 seen["cancelled_running"] = refused(first.get)
 seen["told"] = told.request_id
-seen["status"] = type(fal_client.status(APP, told.request_id)).__name__
+at_end = fal_client.status(APP, told.request_id, with_logs=True)
+seen["status"], seen["logs_at_end"] = type(at_end).__name__, [line["message"] for line in at_end.logs]
 print(json.dumps(seen))
