@@ -4,6 +4,7 @@ from typing import Any
 
 from prefect import get_run_logger, runtime
 from prefect.client.schemas.objects import State
+from prefect.logging.handlers import APILogHandler
 from prefect.states import Failed
 
 from flows.config import training_config
@@ -95,3 +96,5 @@ def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
     except InputRejected as error:
         tell_rejection(str(runtime.flow_run.id), error)
         return Failed(name="Rejected", message=f"422 {error}", data=error)
+    finally:
+        APILogHandler().flush()  # else clients of a quick run hear of its end before its last lines
