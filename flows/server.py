@@ -118,7 +118,7 @@ def keep(folder: Path) -> None:
         "PREFECT_UI_API_URL": "/api",  # by whatever name and port a browser has come, through a tunnel too
         "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",  # a run that waits for its turn is not late
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "flows.prefect_app", str(port)]
     server = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509  # one thread
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server is stopped below
     try:

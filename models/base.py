@@ -26,7 +26,7 @@ from schemas.media import Modality
 from schemas.settings import BaseWeights, OffloadedBlocks
 
 TINY = "tiny"
-TINY_FOLDER = "tiny-v1"  # raise the number when models/tiny.py changes what it writes
+TINY_FOLDER = "tiny-v2"  # raise the number when models/tiny.py changes what it writes
 
 COMPONENTS = ("transformer", "connectors", "vae", "audio_vae", "vocoder", "text_encoder", "tokenizer")
 SHARE_OF_ACTIVATIONS = 0.2  # of a device's memory, left free when it is decided which blocks stay in main memory

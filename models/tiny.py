@@ -127,7 +127,7 @@ def _video_vae() -> nn.Module:
         block_out_channels=(8, 16, 32, 32),
         down_block_types=("LTX2VideoDownBlock3D",) * 4,
         decoder_block_out_channels=(8, 16, 16, 32),
-        layers_per_block=(1, 1, 1, 1, 1),
+        layers_per_block=(0, 1, 1, 1, 1),  # none at first: they are as wide as the latents
         decoder_layers_per_block=(1, 1, 1, 1, 1),
         spatio_temporal_scaling=(True,) * 4,
         decoder_spatio_temporal_scaling=(True,) * 4,

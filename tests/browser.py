@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import typing
 from pathlib import Path
 
 from schemas.endpoints import ENDPOINTS
@@ -42,25 +43,46 @@ class Browser:
         self.page.screenshot(path=self.pictures / f"{name.replace('/', '-')}.png")
 
     def form(self, name):
-        """Open an endpoint's run form; all that it says."""
+        """Open an endpoint's run form."""
         function = next(flow for flow in self.flows() if flow[0] == name)[1]
         self.page.goto(f"{self.service.urls['Prefect']}/deployments/deployment/{self.service.deployment(function)}/run")
         self.page.get_by_text("Training data", exact=True).wait_for()
-        self.keep(f"form-{name}")
-        return self.page.inner_text("form")
 
     def flows(self):
         from flows.endpoints import FLOWS
 
         return [(name, FLOWS[name].fn.__name__) for name in ENDPOINTS]
 
-    def fill(self, values):
-        """Type values into the fields of these titles."""
-        for title, value in values.items():
-            label = re.compile(rf"^\s*{re.escape(title)}( \(Optional\))?\s*$")
-            named = self.page.locator(".schema-form-property__label").filter(has_text=label)
-            field = self.page.locator(".schema-form-property").filter(has=named).last
-            field.locator("input, textarea").first.fill(str(value))
+    def fill(self, form, values):
+        """Set the fields of a form, or of a box in it, as a person would; `form`: the model that it was made from."""
+        for name, value in values.items():
+            field = self.field(form.model_fields[name].title)
+            if isinstance(value, list):
+                (box,) = typing.get_args(form.model_fields[name].annotation)
+                for item in value:
+                    field.get_by_text("Add item").click()
+                    self.fill(box, item)
+            elif isinstance(value, bool):
+                if field.get_by_role("switch").is_checked() != value:
+                    field.get_by_role("switch").click()
+            elif field.locator(".p-select").count():
+                field.locator(".p-select button").press("Space")
+                self.page.locator(".p-select-option").get_by_text(str(value), exact=True).click()
+            else:
+                if (kind := field.get_by_role("button", name="str", exact=True)).count():  # else it is None
+                    kind.click()
+                field.locator("input, textarea").first.fill(str(value))
+
+    def field(self, title):
+        """The innermost part of the form with this title."""
+        label = re.compile(rf"^\s*{re.escape(title)}( \(Optional\))?\s*$")
+        named = self.page.locator(".schema-form-property__label").filter(has_text=label)
+        return self.page.locator(".schema-form-property").filter(has=named).last
+
+    def said(self, name):
+        """All that the form says of its fields."""
+        self.keep(f"form-{name}")
+        return self.page.inner_text("form")
 
     def submit(self):
         """Press the button; the id of the run that comes of it."""
@@ -73,7 +95,7 @@ class Browser:
         self.page.goto(f"{self.service.urls['Prefect']}/runs/flow-run/{run_id}?tab={tab}")
         self.page.get_by_text(tab, exact=True).first.click()
         self.page.wait_for_load_state("networkidle")
-        self.keep(f"run-{tab.replace(' ', '-').lower()}")
+        self.keep(f"run-{tab.replace(' ', '-').lower()}-{run_id}")
         return self.page.inner_text("body")
 
     def width_of_picture(self, artifact):

@@ -105,6 +105,15 @@ class Service:
         until(lambda: self.run(of)["state"]["name"] in ENDED)
         return self.run(of)
 
+    def start_run(self, function, parameters):
+        """A run of a deployment, as Prefect's own clients start one; its id."""
+        url = f"{self.prefect}/deployments/{self.deployment(function)}/create_flow_run"
+        return post(url, {"parameters": parameters})["id"]
+
+    def outputs(self, run_id):
+        """The folder of a run's files."""
+        return self.home / "outputs" / run_id
+
     def artifacts(self, run_id):
         found = post(f"{self.prefect}/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
         return {each["key"]: each for each in found}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import base, tiny
-from models.base import fingerprint, is_tiny, load_transformer, pick_device, pick_dtype, resolve
+from models.base import TINY_FOLDER, fingerprint, is_tiny, load_transformer, pick_device, pick_dtype, resolve
 from models.transformer import velocities
 from schemas.errors import BaseModelUnavailable
 from tests.tensors import CPU, tiny_base, tiny_transformer
@@ -29,7 +29,7 @@ def test_two_builds_are_identical_and_leave_the_callers_randomness_alone(tmp_pat
 
 def test_tiny_is_built_once_under_home_and_other_bases_stay_as_they_are(tmp_path, monkeypatch):
     folder = resolve("tiny", tmp_path)
-    assert folder == str(tmp_path / "base" / "tiny-v1") and is_tiny("tiny")
+    assert folder == str(tmp_path / "base" / TINY_FOLDER) and is_tiny("tiny")
     monkeypatch.setattr(tiny, "build", lambda folder: pytest.fail("built again"))
     assert resolve("tiny", tmp_path) == folder
     assert resolve("diffusers/LTX-2.3-Diffusers", tmp_path) == "diffusers/LTX-2.3-Diffusers"
@@ -40,12 +40,12 @@ def test_two_processes_may_build_at_the_same_time(tmp_path, monkeypatch):
 
     def slower(folder):
         real(folder)
-        (tmp_path / "base" / "tiny-v1").mkdir()  # the other process finishes in between
-        (tmp_path / "base" / "tiny-v1" / "theirs").touch()
+        (tmp_path / "base" / TINY_FOLDER).mkdir()  # the other process finishes in between
+        (tmp_path / "base" / TINY_FOLDER / "theirs").touch()
 
     monkeypatch.setattr(tiny, "build", slower)
     assert [path.name for path in Path(resolve("tiny", tmp_path)).iterdir()] == ["theirs"]
-    assert [path.name for path in (tmp_path / "base").iterdir()] == ["tiny-v1"]
+    assert [path.name for path in (tmp_path / "base").iterdir()] == [TINY_FOLDER]
 
 
 def test_sound_alone_leaves_the_rest_on_meta_and_equals_the_whole_model():

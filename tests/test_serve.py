@@ -2,16 +2,24 @@
 
 import json
 import shutil
+import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import soundfile
+from safetensors import safe_open
+from safetensors.torch import load_file
 
+from flows.endpoints import FLOWS
 from schemas.endpoints import ENDPOINTS
 from tests.browser import CHROMIUM, Browser
 from tests.clips import zipped
+from tests.requests import FRAMES, HEIGHT, WIDTH, small_requests
 from tests.service import Receiver, Service, small_request, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -108,33 +116,112 @@ def test_a_second_one_on_the_same_home_is_refused(service):
 
 @pytest.fixture(scope="module")
 def browser(service):
+    if CHROMIUM is None:
+        yield None
+        return
     with Browser(service) as browser:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def forms():
+    """What each run form says."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def trained(service, browser, forms):
+    """A finished run of every endpoint, by its name: each started by filling its form, where there is a browser."""
+    (service.files / "small").mkdir()
+    requests = small_requests(service.files / "small")
+    started = {}
+    for name, body in requests.items():
+        if browser is None:
+            started[name] = service.start_run(FLOWS[name].fn.__name__, {"request": body})
+            continue
+        browser.form(name)
+        browser.fill(ENDPOINTS[name].request, body)
+        forms[name] = browser.said(name)
+        started[name] = browser.submit()
+    runs = {name: service.finished(run_id) for name, run_id in started.items()}
+    for name, run in runs.items():
+        assert ENDPOINTS[name].read(run["parameters"]["request"]) == ENDPOINTS[name].read(requests[name])
+        assert run["state"]["name"] == "Completed", run["state"]
+    return runs
+
+
 @needs_chromium
 @pytest.mark.parametrize("name", ENDPOINTS)
-def test_the_run_form_shows_every_field_with_title_description_and_default(browser, name):
-    form = browser.form(name)
+def test_the_run_form_shows_every_field_with_title_description_and_default(trained, forms, name):
     for field, info in ENDPOINTS[name].request.model_fields.items():
-        assert info.title in form and info.description in form, field
+        assert info.title in forms[name] and info.description in forms[name], field
 
 
 @needs_chromium
-def test_a_run_started_in_the_browser_is_seen_to_finish_with_its_artifacts(service, browser, request_body):
-    browser.form("audio-extend-prefix")
-    opening = request_body["training_data_url"].replace("sounds.zip", "opening.wav")
-    browser.fill({"Training data": request_body["training_data_url"], "Trigger phrase": "seen", "Number of steps": 100})
-    browser.page.get_by_text("Add item").click()
-    browser.fill({"Clip length": 1, "Prefix length": 0.4, "Prompt": "it goes on", "Audio": opening})
-    run = service.finished(browser.submit())
-    assert run["state"]["name"] == "Completed"
-    shown = browser.open_run(run["id"], "Artifacts")
-    assert all(key in shown for key in ("dataset-report", "train", "loss-curve", "previews"))
-    assert "Cached" in browser.open_run(run["id"], "Task Runs")
-    artifacts = service.artifacts(run["id"])
-    assert {artifacts[step]["data"] for step in ("encode", "train", "validate")} == {100.0}
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_a_run_started_by_its_form_is_seen_to_finish_with_its_artifacts(service, browser, trained, name):
+    run_id = trained[name]["id"]
+    shown = browser.open_run(run_id, "Artifacts")
+    assert "Completed" in shown
+    assert all(key in shown for key in ("dataset-report", "train", "loss-curve"))
+    artifacts = service.artifacts(run_id)
+    assert {artifacts[step]["data"] for step in ("encode", "train")} == {100.0}
     assert browser.width_of_picture(artifacts["loss-curve"]) == 640
+    assert (
+        ("previews" in shown) == ("previews" in artifacts) == bool(trained[name]["parameters"]["request"]["validation"])
+    )
+
+
+def test_a_pair_of_sounds_trains_end_to_end(service, trained):
+    made = service.outputs(trained["ic-lora/a2a"]["id"])
+    assert moved(made) and not (made / "preview.mp4").exists()
+    sound, rate = soundfile.read(made / "preview.wav")
+    assert len(sound) == 4 * round(9 / 24 * rate)  # twice a reference and its result, 9 frames of 24 a second each
+    report = json.loads((made / "dataset_report.json").read_text())
+    assert (report["kept"], report["warnings"][0].split(" is ")[0]) == (2, "split_input_into_scenes")
+    assert {"a_reference.wav", "a_target.wav", "manifest.json"} <= debugged(made)
+
+
+def test_a_pair_of_films_trains_end_to_end_on_a_reference_of_half_the_frames(service, trained):
+    made = service.outputs(trained["ic-lora/av2av"]["id"])
+    assert moved(made) and "a.mp4" in debugged(made) and not (made / "preview.wav").exists()
+    with safe_open(made / "lora.safetensors", "pt") as file:
+        assert file.metadata()["reference_temporal_scale_factor"] == "2"
+    frames = film(made / "preview.mp4", 2 * 17, 2 * WIDTH)
+    reference, shown = frames[:, :HEIGHT, :WIDTH], frames[:, :HEIGHT, WIDTH:]
+    assert np.abs(reference[:17] - reference[17:]).mean() < 6  # the same before and after; the result is not
+    assert np.abs(shown[:17] - shown[17:]).mean() > 6
+
+
+def test_a_triplet_trains_end_to_end_and_keeps_what_is_black(service, trained):
+    made = service.outputs(trained["av2av-masked"]["id"])
+    assert moved(made)
+    frames = film(made / "preview.mp4", 2 * FRAMES, 3 * WIDTH)[:, :HEIGHT]
+    source, reference, shown = (frames[:, :, WIDTH * n : WIDTH * n + WIDTH] for n in range(3))
+    kept, new = slice(WIDTH // 2 + 8, None), slice(None, WIDTH // 2 - 8)
+    assert np.abs(source[:, :, kept] - shown[:, :, kept]).mean() < 6  # H.264 on the same pixels
+    assert np.abs(source[:, :, new] - shown[:, :, new]).mean() > 20
+    assert np.abs(source - reference).mean() > 10
+
+
+def moved(made):
+    tensors = load_file(made / "lora.safetensors")
+    return all(tensor.any() for key, tensor in tensors.items() if ".lora_B." in key)
+
+
+def debugged(made):
+    return set(zipfile.ZipFile(made / "debug_dataset.zip").namelist())
+
+
+def film(path, frames, width):
+    command = ["ffmpeg", "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.uint8)
+    return raw.reshape(frames, -1, width, 3).astype(int)
+
+
+@needs_chromium
+def test_steps_that_came_from_the_cache_are_seen_to(service, browser):
+    assert "Cached" in browser.open_run(service.runs[0]["id"], "Task Runs")
 
 
 @needs_chromium
