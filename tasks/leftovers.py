@@ -26,7 +26,7 @@ def remove_leftovers(older_than: float, keep_runs: float) -> tuple[int, int]:
     """
     home = settings().home_folder
     files = size = 0
-    for folder in (*_left(home / TEMPORARY, HOUR), *_left(home / "work", max(older_than, HOUR))):
+    for folder in (*left(home / TEMPORARY, HOUR), *left(home / "work", max(older_than, HOUR))):
         for file in _files(folder):
             files, size = files + 1, size + file.stat().st_size
         shutil.rmtree(folder, ignore_errors=True)
@@ -37,7 +37,7 @@ def remove_leftovers(older_than: float, keep_runs: float) -> tuple[int, int]:
     return files, size
 
 
-def _left(room: Path, older_than: float) -> Iterator[Path]:
+def left(room: Path, older_than: float) -> Iterator[Path]:
     """Folders of a room that are old enough and in nobody's use."""
     for folder in room.glob("*"):
         newest = min((_age(file) for file in _files(folder)), default=_age(folder))
@@ -46,7 +46,10 @@ def _left(room: Path, older_than: float) -> Iterator[Path]:
 
 
 def _is_free(path: Path) -> bool:
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # somebody else has removed it
+        return False
     try:
         flock(handle, LOCK_EX | LOCK_NB)
     except BlockingIOError:

@@ -20,6 +20,7 @@ from tasks.fetching import fetch
 from tests.service_app import APP, BASE, BODY, RESULT, api
 
 OPEN = {"/.well-known/jwks.json", "/files/{run_id}/{name}"}  # public keys, signed links
+OPEN |= {f"/uploads/{{upload_id}}/{{name}}{what}" for what in ("", "/{number}", "/complete")}  # signed links, too
 
 
 @pytest.fixture(autouse=True)

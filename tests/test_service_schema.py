@@ -17,38 +17,50 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from flows.service.app import create_app
+from schemas.settings import settings
 from tests.service_app import APP, BODY, FakeRuns
 
 pytestmark = pytest.mark.slow
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 schema = schemathesis.openapi.from_dict(create_app(FakeRuns()).openapi())
-waiting: list[str] = []  # a request that exists
+known: dict[str, str] = {}  # a request and an upload that exist
 
 
 @schema.hook
 def map_path_parameters(context, path_parameters):
-    """One request in two exists."""
-    known = path_parameters and "request_id" in path_parameters and len(path_parameters["request_id"]) % 2
-    return path_parameters | {"request_id": waiting[0]} if known else path_parameters
+    """One request, and one upload, in two exists."""
+    named = [name for name in path_parameters or {} if name in known]
+    if not any(len(path_parameters[name]) % 2 for name in named):
+        return path_parameters
+    return path_parameters | {name: known[name] for name in named}
+
+
+@pytest.fixture(autouse=True)
+def home():
+    """What exists is in the home of `served`."""
 
 
 @pytest.fixture(scope="module")
-def served():
-    """The application on loopback, with a request that was cancelled."""
+def served(tmp_path_factory):
+    """The application on loopback, with a request that was cancelled and an upload that was begun."""
     server = uvicorn.Server(uvicorn.Config(create_app(FakeRuns()), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTX_FLOWS_SUBMISSIONS_PER_MINUTE", "100000")
+        patch.setenv("LTX_FLOWS_HOME", str(tmp_path_factory.mktemp("home")))
+        settings.cache_clear()
         thread.start()
         while not server.started:
             time.sleep(0.05)
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         answer = httpx.post(f"{url}{APP}/extend-prefix", json=BODY).json()
         httpx.put(f"{url}{APP}/requests/{answer['request_id']}/cancel")
-        waiting[:] = [answer["request_id"]]
+        upload = httpx.post(f"{url}/files/upload/multipart").json()["uploadId"]
+        known.update(request_id=answer["request_id"], upload_id=upload, again=upload)
         yield url
         server.should_exit = True
         thread.join()
+    settings.cache_clear()
 
 
 @seed(7)

@@ -54,6 +54,12 @@ class CancelAnswer(BaseModel):
     status: str
 
 
+def body_of(schema: str) -> dict[str, Any]:
+    """The body of a request, in the OpenAPI document."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 Responses = dict[int | str, dict[str, Any]]
 FAULTS: Responses = {422: {"model": Faults, "description": "The request is wrong; nothing was started or billed"}}
 KEYS: Responses = {401: {"model": Problem, "description": "No API key, or a wrong one"}}

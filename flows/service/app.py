@@ -11,15 +11,25 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
-from flows.service import files, pages, plan, queue, webhooks
+from flows.service import files, multipart, pages, plan, queue, uploads, webhooks
+from flows.service.addresses import forget_abandoned
 from flows.service.middleware import BodyLimit, Proxy, RequestId
 from flows.service.runs import PrefectRuns, Runs
 from flows.service.watcher import UNREACHABLE, Watcher
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import InputRejected, LtxFlowsError
 
-ROUTERS = (queue.router, plan.router, files.router, webhooks.router, pages.router)
+ROUTERS = (
+    queue.router,
+    plan.router,
+    uploads.router,
+    multipart.router,
+    files.router,
+    webhooks.router,
+    pages.router,
+)
 
 
 def create_app(runs: Runs | None = None) -> FastAPI:
@@ -30,6 +40,7 @@ def create_app(runs: Runs | None = None) -> FastAPI:
         watcher = Watcher(runs or PrefectRuns())
         app.state.watcher = watcher
         await watcher.begin()
+        await asyncio.to_thread(forget_abandoned)
         watching = asyncio.create_task(watcher.watch())
         try:
             yield
@@ -91,14 +102,15 @@ async def _broken(request: Request, error: Exception) -> JSONResponse:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with the request schemas that the run forms are made from."""
+    """FastAPI's document, with the schemas of what is read by hand."""
     if not app.openapi_schema:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for endpoint in ENDPOINTS.values():
-            model = endpoint.request.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(model.pop("$defs", {}))
-            schemas[endpoint.request.__name__] = model
+        models: list[type[BaseModel]] = [uploads.NewFile, multipart.SentParts]
+        for model in models + [endpoint.request for endpoint in ENDPOINTS.values()]:
+            body = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(body.pop("$defs", {}))
+            schemas[model.__name__] = body
         document["components"]["securitySchemes"] = {
             "key": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "Key <API key>"}
         }

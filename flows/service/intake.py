@@ -1,28 +1,32 @@
-"""A body -> a checked request: faults are told as the hosted endpoints do, files that it holds go to the store."""
+"""A body -> a checked request: faults are told as the hosted endpoints do, its files are named by their content."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
+from flows.service import addresses
+from flows.service.links import origin
 from schemas.endpoint import Endpoint
-from schemas.errors import Detail, RequestRejected
-from tasks.fetching import fetch
-from tasks.uploaded import uploaded_url
+from schemas.errors import Detail, DownloadRejected, Loc, Rejections, RequestRejected
+from tasks.fetching import fetch, name_of
+from tasks.uploaded import uploaded, uploaded_url
 
 MOST_NESTED = 16  # of values in values; no request needs more than four
 WEBHOOKS = ("webhookUrl", "webhook_url", "webhook", "fal_webhook")
 
 
-async def read_request(request: Request, endpoint: Endpoint[Any]) -> dict[str, Any]:
+async def read_request(request: Request, endpoint: Endpoint[Any], owner: str) -> dict[str, Any]:
     """The body of a request, as its run will read it.
 
     Raises:
         RequestRejected: with every fault of the body.
+        Rejections: of files that it holds, or that its owner has uploaded.
     """
-    content = await request.body()
-    return await run_in_threadpool(_read, content, endpoint)  # large ones must not keep others waiting
+    body = await run_in_threadpool(_read, await request.body(), endpoint)  # large ones must not keep others waiting
+    return await run_in_threadpool(_by_content, body, owner, origin(request))
 
 
 def _read(content: bytes, endpoint: Endpoint[Any]) -> dict[str, Any]:
@@ -35,9 +39,8 @@ def _read(content: bytes, endpoint: Endpoint[Any]) -> dict[str, Any]:
     if isinstance(body, dict) and (wrong := next((key for key in WEBHOOKS if key in body), None)):
         advice = "a webhook is not part of the request; add it to the URL: ?fal_webhook=https://..."
         raise RequestRejected([Detail(loc=("body", wrong), msg=advice, type="extra_forbidden", input=body[wrong])])
-    checked = endpoint.read(body)
-    kept: dict[str, Any] = _without_data(checked.model_dump(mode="json"), ())
-    return kept
+    checked: dict[str, Any] = endpoint.read(body).model_dump(mode="json")
+    return checked
 
 
 def _check_tellable(body: Any) -> None:  # any JSON
@@ -59,12 +62,48 @@ def _check_tellable(body: Any) -> None:  # any JSON
     json.dumps(body, ensure_ascii=False).encode()
 
 
-def _without_data(value: Any, where: tuple[str | int, ...]) -> Any:
-    """The same with the files of data: URIs in the store: what Prefect keeps of a run has to stay small."""
+def _by_content(body: dict[str, Any], owner: str, here: str) -> dict[str, Any]:
+    """The same with what came with it, or before it, named by its content: so that the same files are found again."""
+    faults: list[DownloadRejected] = []
+
+    def change(url: str, where: Loc) -> str:
+        try:
+            return uploaded_url(fetch(url, where)) if url[:5].lower() == "data:" else _settled(url, where, owner, here)
+        except DownloadRejected as fault:
+            faults.append(fault)
+            return url
+
+    changed: dict[str, Any] = _with_urls(body, change)
+    if faults:
+        raise Rejections(faults)
+    return changed
+
+
+def _with_urls(value: Any, change: Callable[[str, Loc], str], where: Loc = ()) -> Any:
     if isinstance(value, dict):
-        return {key: _without_data(item, (*where, key)) for key, item in value.items()}
+        return {key: _with_urls(item, change, (*where, key)) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_data(item, (*where, index)) for index, item in enumerate(value)]
-    if isinstance(value, str) and where and str(where[-1]).endswith("_url") and value[:5].lower() == "data:":
-        return uploaded_url(fetch(value, where))
+        return [_with_urls(item, change, (*where, index)) for index, item in enumerate(value)]
+    if isinstance(value, str) and where and str(where[-1]).endswith("_url"):
+        return change(value, where)
     return value
+
+
+def _settled(url: str, where: Loc, owner: str, here: str) -> str:
+    """An address that was told before its content was known, by its content; any other as it is.
+
+    Raises:
+        DownloadRejected: its owner has not completed an upload to there.
+    """
+    told = addresses.told_id(url)
+    upload = addresses.find(told) if told else None
+    if upload is None and not (told and url.startswith(f"{here}/")):
+        return url
+    if upload is None or upload.owner != owner:
+        raise DownloadRejected(name_of(url), "nothing was uploaded to there with this key", where=where)
+    known = upload.content_url
+    if known is None:
+        raise DownloadRejected(upload.name, "its upload is not complete", where=where)
+    if uploaded(known) is None:
+        raise DownloadRejected(upload.name, "it is not kept any more; upload it again", where=where)
+    return known

@@ -1,4 +1,4 @@
-"""Links to finished files: signed, for as long as the settings say, and only under the run's own folder."""
+"""Signed links: to finished files, for as long as the settings say, and to where an upload is expected."""
 
 import hmac
 import time
@@ -6,6 +6,9 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from fastapi import Request
+
+from flows.service.addresses import UNFINISHED_SECONDS, Upload
 from flows.service.register import Entry
 from flows.service.secrets import secret
 from schemas.settings import settings
@@ -23,6 +26,13 @@ def link(entry: Entry, name: str) -> str:
     return f"{entry.origin}/files/{entry.run_id}/{quote(name)}?{query}"
 
 
+def upload_link(origin: str, upload: Upload) -> str:
+    """Where the content of an upload may be sent without a key."""
+    expires = int(time.time()) + UNFINISHED_SECONDS
+    query = urlencode({"expires": expires, "signature": signature(_folder(upload.id), upload.name, expires)})
+    return f"{origin}{upload.path}?{query}"
+
+
 def signature(run_id: str, name: str, expires: int) -> str:
     """Of a link, so that nobody can make one for another file or for longer."""
     return hmac.new(secret("links", 32), f"{run_id}\n{name}\n{expires}".encode(), sha256).hexdigest()
@@ -31,6 +41,20 @@ def signature(run_id: str, name: str, expires: int) -> str:
 def valid(run_id: str, name: str, expires: int, given: str) -> bool:
     """Whether a link is ours and still open; compared in constant time."""
     return hmac.compare_digest(signature(run_id, name, expires).encode(), given.encode()) and expires > time.time()
+
+
+def valid_upload(upload_id: str, name: str, expires: int, given: str) -> bool:
+    """The same for a link to upload to."""
+    return valid(_folder(upload_id), name, expires, given)
+
+
+def origin(request: Request) -> str:
+    """Scheme, host and port under which the client reached us."""
+    return str(request.base_url).rstrip("/")
+
+
+def _folder(upload_id: str) -> str:
+    return f"uploads/{upload_id}"  # in no link to a file: their first part has no slash
 
 
 def _file(entry: Entry, value: Any) -> Any:

@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas.settings import settings
 
-UPLOADS = ("/uploads/", "/files/upload")  # have the limit of downloads
 PROXY = "/proxy"
 
 
@@ -48,7 +47,7 @@ class BodyLimit:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(UPLOADS):
+        if scope["type"] != "http" or _is_upload(scope):
             await self.app(scope, receive, send)
             return
         limit, come, answered = settings().max_body_bytes, 0, False
@@ -96,6 +95,12 @@ class Proxy:
             redirected: MutableMapping[str, Any] = {**scope, "path": unquote(target.path)}
             scope = {**redirected, "raw_path": target.path.encode(), "query_string": target.query.encode()}
         await self.app(scope, receive, send)
+
+
+def _is_upload(scope: Scope) -> bool:
+    """Bodies that are files have the limit of downloads."""
+    path: str = scope["path"]
+    return path.startswith("/uploads/") if scope["method"] == "PUT" else path == "/files/upload"
 
 
 def _target(url: str) -> SplitResult | None:

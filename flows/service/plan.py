@@ -7,10 +7,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from flows.plan import plan_run
-from flows.service.answers import BUSY, FAULTS, KEYS
+from flows.service.answers import BUSY, FAULTS, KEYS, body_of
 from flows.service.intake import read_request
 from flows.service.keys import Submitter
-from flows.service.queue import APP, body_of
+from flows.service.queue import APP
 from schemas.endpoints import ENDPOINTS
 from schemas.result import PlanAnswer
 
@@ -30,7 +30,7 @@ def _add_endpoint(name: str) -> None:
         responses=FAULTS | KEYS | BUSY,
     )
     async def plan(request: Request, owner: Submitter) -> Any:
-        asked = endpoint.read(await read_request(request, endpoint))
+        asked = endpoint.read(await read_request(request, endpoint, owner))
         answer = await run_in_threadpool(plan_run, endpoint, asked)
         return JSONResponse(answer.model_dump(mode="json"))
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from flows.service.answers import BUSY, FAULTS, KEYS, UNKNOWN, CancelAnswer, Problem, StatusAnswer, Submitted
+from flows.service.answers import BUSY, FAULTS, KEYS, UNKNOWN, CancelAnswer, Problem, StatusAnswer, Submitted, body_of
 from flows.service.intake import read_request
 from flows.service.keys import Owner, Submitter
-from flows.service.links import public
+from flows.service.links import origin, public
 from flows.service.register import Entry, entry_of
 from flows.service.watcher import Watcher
 from flows.service.webhooks import Forbidden, address_of
@@ -33,12 +33,6 @@ def watcher_of(request: Request) -> Watcher:
     return watcher
 
 
-def body_of(schema: str) -> dict[str, Any]:
-    """The body of an endpoint, in the OpenAPI document."""
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
 def _add_endpoint(name: str) -> None:
     endpoint = ENDPOINTS[name]
 
@@ -53,7 +47,7 @@ def _add_endpoint(name: str) -> None:
         responses=FAULTS | KEYS | BUSY,
     )
     async def submit(request: Request, owner: Submitter, fal_webhook: Annotated[str | None, Query()] = None) -> Any:
-        body = await read_request(request, endpoint)
+        body = await read_request(request, endpoint, owner)
         await _check_webhook(fal_webhook)
         key = request.headers.get("idempotency-key")
         if key is not None and not 0 < len(key) <= LARGEST_KEY:
@@ -150,11 +144,6 @@ async def found(request: Request, request_id: str, owner: str) -> Entry:
     if entry is None:
         raise HTTPException(404, f"no request {request_id}")
     return entry
-
-
-def origin(request: Request) -> str:
-    """Scheme, host and port under which the client reached us."""
-    return str(request.base_url).rstrip("/")
 
 
 def urls(request: Request, entry: Entry) -> dict[str, str]:

@@ -1,0 +1,174 @@
+"""Large uploads in parts: begun, sent in any order, completed, as each of fal's clients does it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from flows.service import addresses
+from flows.service.addresses import Upload
+from flows.service.answers import BUSY, KEYS, Problem, Responses, body_of
+from flows.service.keys import Owner
+from flows.service.links import origin
+from flows.service.uploads import BINARY, OPEN, SIGNED, TAKEN, TOLD, NewFile, Signed, begun, told, too_large, write
+from schemas.errors import Detail, RequestRejected
+from schemas.settings import settings
+from schemas.store_errors import store_error
+from tasks import parts
+
+router = APIRouter(tags=["uploads"])
+OWNED: Responses = {404: {"model": Problem, "description": "No such upload of this key, or none in parts"}}
+SHOWN = 10  # missing parts
+
+
+class SentPart(BaseModel):
+    """A part, by what was answered when it came."""
+
+    number: int = Field(alias="partNumber", ge=1, le=parts.MOST_PARTS)
+    etag: str = Field(max_length=256)
+
+
+class SentParts(BaseModel):
+    """All parts of an upload, in any order."""
+
+    parts: list[SentPart] = Field(min_length=1, max_length=parts.MOST_PARTS)
+
+
+async def owned(upload_id: str, name: str, again: str, owner: Owner) -> Upload:
+    """The upload of this owner; fal-client names it twice.
+
+    Raises:
+        HTTPException: 404.
+    """
+    asked = upload_id == again and addresses.is_id(upload_id)
+    upload = await run_in_threadpool(addresses.find, upload_id) if asked else None
+    if upload is None or upload.owner != owner:
+        raise HTTPException(404, "no such upload")
+    return upload
+
+
+Owned = Annotated[Upload, Depends(owned)]
+Number = Annotated[int, Path(ge=1, le=parts.MOST_PARTS)]
+
+
+@router.post("/files/upload/multipart", summary="Begin an upload in parts", responses=KEYS | {503: BUSY[503]})
+async def begin_as_fal(request: Request, owner: Owner) -> dict[str, str]:
+    """As fal-client does: parts go below `access_url`, which is what to write into a request."""
+    upload = await run_in_threadpool(_begin, owner, request.headers.get("x-fal-file-name", "file"))
+    return {"access_url": f"{origin(request)}{upload.path}", "uploadId": upload.id}
+
+
+@router.put(
+    "/uploads/{upload_id}/{name}/multipart/{again}/{number}",
+    summary="Upload a part",
+    openapi_extra=BINARY,
+    responses=TAKEN | KEYS | OWNED,
+)
+async def part_as_fal(request: Request, upload: Owned, number: Number) -> JSONResponse:
+    """A part that is sent again takes the place of the earlier one."""
+    return await _part(upload, number, request)
+
+
+@router.post(
+    "/uploads/{upload_id}/{name}/multipart/{again}/complete",
+    summary="Complete an upload in parts",
+    openapi_extra=body_of("SentParts"),
+    responses=TOLD | KEYS | OWNED,
+)
+async def complete_as_fal(request: Request, upload: Owned) -> dict[str, str]:
+    """Lists all parts; of an upload that is complete, it may be asked again."""
+    return await _complete(upload, request)
+
+
+@router.post(
+    "/storage/upload/initiate-multipart",
+    summary="A signed link to upload parts to",
+    openapi_extra=body_of("NewFile"),
+    responses=TOLD | KEYS,
+)
+async def initiate(request: Request, owner: Owner) -> dict[str, str]:
+    """As @fal-ai/client does: parts go below the path of `upload_url`, with its query."""
+    file = await told(request, NewFile)
+    return begun(request, await run_in_threadpool(_begin, owner, file.file_name))
+
+
+@router.put(
+    "/uploads/{upload_id}/{name}/{number}",
+    summary="Upload a part to a signed link",
+    openapi_extra=BINARY | OPEN,
+    responses=TAKEN | SIGNED,
+)
+async def part_signed(request: Request, upload: Signed, number: Number) -> JSONResponse:
+    """A part that is sent again takes the place of the earlier one."""
+    return await _part(upload, number, request)
+
+
+@router.post(
+    "/uploads/{upload_id}/{name}/complete",
+    summary="Complete an upload to a signed link",
+    openapi_extra=body_of("SentParts") | OPEN,
+    responses=TOLD | SIGNED,
+)
+async def complete_signed(request: Request, upload: Signed) -> dict[str, str]:
+    """Lists all parts; of an upload that is complete, it may be asked again."""
+    return await _complete(upload, request)
+
+
+def _begin(owner: str, name: str) -> Upload:
+    addresses.forget_abandoned()
+    upload = addresses.announce(owner, name)
+    parts.begin(upload.id)
+    return upload
+
+
+async def _part(upload: Upload, number: int, request: Request) -> JSONResponse:
+    limit = settings().max_download_bytes
+    with _expected(), parts.arriving(upload.id) as path:
+        await write(request.stream(), path, limit - await run_in_threadpool(parts.size, upload.id))
+        if await run_in_threadpool(parts.size, upload.id) > limit:  # others have come meanwhile
+            raise too_large()
+        etag = await run_in_threadpool(parts.add, path, number)
+    return JSONResponse({"partNumber": number, "etag": etag}, headers={"ETag": f'"{etag}"'})
+
+
+async def _complete(upload: Upload, request: Request) -> dict[str, str]:
+    sent = await told(request, SentParts)
+    await run_in_threadpool(_join, upload, {part.number: part.etag.strip('"') for part in sent.parts})
+    return {"url": f"{origin(request)}{upload.path}"}
+
+
+def _join(upload: Upload, etags: dict[int, str]) -> None:
+    with _expected():
+        try:
+            _join_alone(upload, etags)
+        except FileNotFoundError:
+            known = addresses.find(upload.id)
+            if known is None or known.sha256 is None:
+                raise
+
+
+def _join_alone(upload: Upload, etags: dict[int, str]) -> None:
+    """Clients that have waited too long ask again: the second one waits for the first, and finds nothing left to do."""
+    with parts.alone(upload.id):
+        if missing := parts.missing(upload.id, etags):
+            shown = ", ".join(map(str, missing[:SHOWN])) + (", ..." if missing[SHOWN:] else "")
+            fault = f"not here, or not with this etag: {shown}; send them, then complete the upload"
+            raise RequestRejected([Detail(loc=("body", "parts"), msg=fault, type="missing")])
+        file = parts.keep_joined(upload.id, upload.name, etags)
+        addresses.finish(upload.id, file.sha256)
+        parts.remove(upload.id)
+
+
+@contextmanager
+def _expected() -> Iterator[None]:
+    """Whether parts are expected: told by their folder."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise HTTPException(404, "no parts are expected: it was abandoned, or not begun in parts") from error
+    except OSError as error:
+        raise store_error(str(settings().home_folder), error) from error
