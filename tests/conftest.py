@@ -3,8 +3,10 @@
 import logging
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from schemas.settings import settings
+from tests import postgres as postgres_server
 from tests import s3 as s3_server
 
 
@@ -44,6 +46,28 @@ def s3(s3_endpoint, monkeypatch):
     bucket.makedirs("data", exist_ok=True)
     yield bucket
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """One PostgreSQL server for all tests of a session."""
+    if postgres_server.programs() is None:
+        pytest.skip("PostgreSQL's server is not installed; type: apt-get install postgresql")
+    with postgres_server.server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request, monkeypatch):
+    """Every test that asks for it runs on both databases, each time on an empty one."""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql")
+        monkeypatch.setenv("LTX_FLOWS_DATABASE_URL", url)
+        settings.cache_clear()
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+        engine.dispose()
 
 
 @pytest.fixture(scope="session")

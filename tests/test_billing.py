@@ -5,7 +5,6 @@ import sys
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import MayPass
@@ -13,29 +12,6 @@ from schemas.result import Billing
 from schemas.settings import settings
 from schemas.store_errors import LedgerUnavailable
 from tasks.ledger import as_csv, bills, record, table, totals
-from tests import postgres
-
-
-@pytest.fixture(scope="session")
-def postgresql():
-    if postgres.programs() is None:
-        pytest.skip("PostgreSQL's server is not installed; type: apt-get install postgresql")
-    with postgres.server() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request, monkeypatch):
-    """Every test of the ledger runs on both databases, each time on an empty one."""
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql")
-        monkeypatch.setenv("LTX_FLOWS_DATABASE_URL", url)
-        settings.cache_clear()
-        engine = create_engine(url)
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
-        engine.dispose()
-
 
 PRICES = {
     "audio-extend-prefix": "0.0022",
