@@ -276,8 +276,16 @@ def test_a_webhook_reaches_the_client(python_client):
     assert [(body["request_id"], body["status"]) for body in heard] == [(seen["told"], "OK")]
 
 
+def test_the_stock_python_client_uploads_in_parts_what_a_request_then_names(service, request_body):
+    origin = service.urls["history"].rstrip("/")
+    seen = service.client([sys.executable, CLIENTS / "python_upload.py", origin, service.files / "sounds.zip"])
+    body = request_body | {"training_data_url": seen["parts"]}
+    plan = httpx.post(f"{service.api}/plan/audio-extend-prefix", json=body, verify=service.trusted, timeout=60)
+    assert (plan.status_code, plan.json().get("kept")) == (200, 2)
+
+
 @needs_node
-def test_the_stock_javascript_client_does_the_same_through_the_proxy_route(service, asked):
+def test_the_stock_javascript_client_does_the_same_through_the_proxy_route_with_an_upload(service, asked):
     origin = service.urls["history"].rstrip("/")
     seen = service.client(["node", CLIENTS / "javascript_client.mjs", origin, asked[0]])
     assert seen["data"]["billing"]["usd"] == "0.22" and any("billed" in line for line in seen["logs"])

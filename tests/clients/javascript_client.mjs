@@ -19,9 +19,10 @@ async function refused(call) {
   }
 }
 
+const clips = new File([readFileSync(new URL(input.training_data_url))], "sounds.zip"); // the client uploads it
 const seen = { logs: [] };
 const { data, requestId } = await fal.subscribe(app, {
-  input,
+  input: { ...input, training_data_url: clips },
   logs: true,
   onQueueUpdate: (update) => seen.logs.push(...(update.logs ?? []).map((line) => line.message)),
 });
