@@ -37,6 +37,7 @@ lint: setup
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
-# two processes on two cores, each with one thread; a file's tests stay together and share what they prepare
+# two processes on two cores, each with one thread; a file's tests stay together and share what they prepare, and the
+# files that take longest come first
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -73,4 +73,6 @@ def _again(messages: list[Message], receive: Receive) -> Receive:
 if __name__ == "__main__":
     from prefect.server.api.server import create_app
 
-    uvicorn.run(AskAgain(create_app(final=True)), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+    port = int(sys.argv[1])
+    print(f"Prefect's pages: http://127.0.0.1:{port}", flush=True)
+    uvicorn.run(AskAgain(create_app(final=True)), host="127.0.0.1", port=port, log_level="warning")

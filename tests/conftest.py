@@ -12,7 +12,7 @@ from tests import s3 as s3_server
 
 def pytest_collection_modifyitems(items):
     """Long files first: two processes then end at about the same time."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: -sum(mark.kwargs["seconds"] for mark in item.iter_markers("slow")))
 
 
 @pytest.fixture(autouse=True)

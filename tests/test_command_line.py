@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.clips import ffmpeg, tone, video, zipped
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=110)
 
 OUTPUTS = {"lora_file", "config_file", "video", "audio", "debug_dataset", "dataset_report", "billing"}
 BOTH_STREAMS = {
@@ -140,7 +140,7 @@ def test_no_process_stays_behind(runs):
 
 def test_two_runs_on_one_home_share_its_server(runs):
     log = (runs["home"] / "server" / "server.log").read_text()
-    assert log.count("Check out the dashboard at") == 1
+    assert log.count("Prefect's pages") == 1
 
 
 @pytest.mark.parametrize("name", ["extend-prefix", "audio-extend-prefix"])

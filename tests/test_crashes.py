@@ -19,7 +19,7 @@ from tasks.pruning import DAY, prune
 from tests.clips import tone, zipped
 from tests.crashing import STEPS
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=90)
 
 HOLD_SERVER = """
 import sys

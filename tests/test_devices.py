@@ -14,7 +14,10 @@ from tests.jobs import job_of
 from tests.tensors import CPU, PLANS, tiny_transformer
 
 # Lightning 2.6 with torch 2.13, on its own
-pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.slow(seconds=40),
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ from tests.clips import tone, zipped
 from tests.faults import Faulty, Trouble
 from tests.jobs import events_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=50)
 
 CASES = 200
 MOST_CALLS = 120  # a run on a whole store makes about so many

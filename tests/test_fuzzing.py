@@ -22,6 +22,8 @@ from tasks.keeping import keep
 from tasks.matching import match_samples
 from tests import clips
 
+pytestmark = pytest.mark.slow(seconds=60)
+
 ARCHIVES, MEDIA, RANDOM = 1600, 300, 100  # cases of each kind; only the last two start programs
 BATCHES = 10
 BUCKET = Bucket.of(Picture(width=32, height=32, frames=9, fps=24))

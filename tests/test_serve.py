@@ -22,7 +22,7 @@ from tests.clips import zipped
 from tests.requests import FRAMES, HEIGHT, WIDTH, small_requests
 from tests.service import Receiver, Service, small_request, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow(seconds=360), pytest.mark.timeout(600)]
 
 CLIENTS = Path(__file__).parent / "clients"
 needs_node = pytest.mark.skipif(

@@ -20,7 +20,7 @@ from flows.service.app import create_app
 from schemas.settings import settings
 from tests.service_app import APP, BODY, FakeRuns
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=30)
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 schema = schemathesis.openapi.from_dict(create_app(FakeRuns()).openapi())
 known: dict[str, str] = {}  # a request and an upload that exist

@@ -15,7 +15,10 @@ from models.transformer import velocities
 from tests.tensors import CPU, PLANS, random_sample, tiny_transformer
 
 # Lightning 2.6 with torch 2.13, on its own
-pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.slow(seconds=40),
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

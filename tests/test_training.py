@@ -23,7 +23,7 @@ from tasks.train import Previewing, Training, train_adapter
 from tests.jobs import events_of, job_of
 
 # Lightning 2.6 with torch 2.13, on its own
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=110)
 
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=9, fps=24))
 PLAN = Plan(video=generate(Prefix(steps=1)), audio=generate(Prefix(steps=2)))
