@@ -125,6 +125,59 @@ def test_what_cannot_start_holds_up_nothing_else():
     assert through(other, runs) == "IN_PROGRESS"
 
 
+class Interrupted(FakeRuns):
+    """Something happens while it is being asked."""
+
+    meanwhile = None
+
+    async def logs(self, run_id, offset):
+        happens, self.meanwhile = self.meanwhile, None
+        if happens:
+            await happens()
+        return await super().logs(run_id, offset)
+
+
+def test_a_request_may_come_while_all_others_are_looked_at():
+    async def come(service):
+        await service.complete(await service.submitted())
+        service.runs.meanwhile = service.submitted
+        await service.look()  # its last lines may still come
+        return len(service.app.state.watcher.entries)
+
+    assert through(come, Interrupted()) == 2
+
+
+class BrokenFor(FakeRuns):
+    """A defect in looking at one endpoint's runs, or at any."""
+
+    everything = True
+
+    async def states(self, run_ids):
+        if self.everything:
+            self.everything = False
+            raise ZeroDivisionError
+        return await super().states(run_ids)
+
+    async def logs(self, run_id, offset):
+        if run_id == next(iter(self.running)):
+            raise ZeroDivisionError
+        return await super().logs(run_id, offset)
+
+
+def test_a_defect_in_looking_at_one_request_leaves_the_others_alone_and_is_logged(caplog):
+    async def ends(service):
+        broken, request = await service.submitted(), await service.submitted()
+        for each in (broken, request):
+            service.runs.move(service.runs.started[each], "Cancelled", final=True)
+        async with asyncio.timeout(10):
+            while (await service.status(request))["status"] != "COMPLETED":  # by nobody's looking but its own
+                await asyncio.sleep(0.1)
+        return (await service.status(broken))["status"]
+
+    assert through(ends, BrokenFor()) == "IN_PROGRESS"
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_cancelling_while_prefect_does_not_answer_is_told_without_addresses_of_ours():
     async def cancel(service):
         request = await service.submitted()

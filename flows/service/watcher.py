@@ -93,8 +93,8 @@ class Watcher:
         asked = {entry.run_id: entry for entry in waiting if entry.run_id}
         states = await self.runs.states(list(asked)) if asked else {}
         for run_id, entry in asked.items():
-            await self._follow(entry, run_id, states.get(run_id, GONE))
-        for entry in self.entries.values():
+            await self._try(self._follow(entry, run_id, states.get(run_id, GONE)))
+        for entry in list(self.entries.values()):  # others come meanwhile
             if entry.run_id and entry.ended_at and datetime.now(UTC) - entry.ended_at < LATE:
                 entry.logs.extend(await self.runs.logs(entry.run_id, len(entry.logs)))
         self._count_queue()
@@ -152,6 +152,8 @@ class Watcher:
             log.warning("the Prefect server or the ledger does not answer: %s", error)
         except LtxFlowsError as error:
             log.warning("%s", error)
+        except Exception:
+            log.exception("a defect in looking after the requests; the others go on")
 
 
 def ending(state: RunState, told: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
