@@ -123,7 +123,8 @@ def _deploy(options: argparse.Namespace, out: TextIO) -> None:
     from flows.server import prefect_server  # noqa: PLC0415
 
     with prefect_server():
-        from flows.deployments import deploy, watch_heartbeats  # noqa: PLC0415
+        from flows.deployments import deploy  # noqa: PLC0415
+        from flows.watches import watch_heartbeats  # noqa: PLC0415
 
         out.write("".join(f"{name}\n" for name in deploy(options.on)))
         watch_heartbeats()

@@ -5,24 +5,20 @@ Run as a program (`python -m flows.deployments process`) it imports torch for it
 
 import sys
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, StateType
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
+from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron, Schedule
 
+from flows.watches import watch_cancellations
+
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
 POOL_TYPES = ("process", "docker", "kubernetes")  # names in `definitions`, and Prefect's
-WATCH = "ltx-flows: runs that fell silent"
-SECONDS_OF_SILENCE = 90  # three heartbeats, see prefect.yaml
 
 
 def definition(pool_type: str) -> dict[str, Any]:
@@ -66,6 +62,7 @@ def deploy(pool_type: str) -> list[str]:
     from flows import endpoints  # noqa: PLC0415  # torch
 
     make_pool(pool_type)
+    watch_cancellations()
     pool = definition(pool_type)
     names = []
     for entry in _content()["deployments"]:
@@ -82,26 +79,6 @@ def deploy(pool_type: str) -> list[str]:
         deployment.apply()
         names.append(f"{flow.name}/{entry['name']}")
     return names
-
-
-def watch_heartbeats() -> None:
-    """Have the server call a run crashed when nothing has been heard of it: its machine is gone and cannot say so."""
-    heard_from = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
-    silence = EventTrigger(
-        posture=Posture.Proactive,
-        match=heard_from,
-        for_each={"prefect.resource.id"},
-        after={"prefect.flow-run.heartbeat"},
-        expect={"prefect.flow-run.*"},  # of any state: states of ours have names of ours
-        within=timedelta(seconds=SECONDS_OF_SILENCE),
-    )
-    message = "nothing was heard of it for a while: its machine or worker is gone; `prefect flow-run retry` goes on"
-    crashed = ChangeFlowRunState(state=StateType.CRASHED, message=message)
-    automation = AutomationCore(name=WATCH, trigger=silence, actions=[crashed])
-    with get_client(sync_client=True) as client:
-        for old in client.read_automations_by_name(WATCH):
-            client.delete_automation(old.id)
-        client.create_automation(automation)
 
 
 def _schedules(entry: Mapping[str, Any], name: str) -> list[Schedule]:

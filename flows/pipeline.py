@@ -1,12 +1,14 @@
 """The sentence, once: download, extract, match, fit, encode, train, validate, upload, bill."""
 
 from typing import Any
+from uuid import UUID
 
 from prefect import get_run_logger, runtime
 from prefect.client.schemas.objects import State
 from prefect.logging.handlers import APILogHandler
-from prefect.states import Failed
+from prefect.states import Cancelled, Failed
 
+from flows.cancellation import called_off
 from flows.config import training_config
 from schemas.endpoint import Endpoint
 from schemas.errors import TRAINING_DATA, InputRejected, StoreDamaged
@@ -87,6 +89,8 @@ def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
     A damaged artifact was removed when it was noticed; going through the steps once more makes it anew and finds the
     rest in the cache.
     """
+    if called_off(UUID(runtime.flow_run.id)):
+        return Cancelled(message="cancelled before it began")
     try:
         try:
             return train_lora(endpoint, request)

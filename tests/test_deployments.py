@@ -99,15 +99,18 @@ def test_a_kubernetes_job_asks_for_a_gpu_and_gets_the_secrets(client):
     assert container["envFrom"] == [{"secretRef": {"name": "ltx-flows"}}]
 
 
-def test_one_watch_over_heartbeats_however_often_it_is_set_up(client):
-    from flows.deployments import WATCH, watch_heartbeats
+@pytest.mark.parametrize(
+    ("watch", "called", "seconds", "becomes"),
+    [("watch_heartbeats", "SILENT", 90, "CRASHED"), ("watch_cancellations", "UNHEARD", 60, "CANCELLED")],
+)
+def test_one_watch_of_each_kind_however_often_it_is_set_up(client, watch, called, seconds, becomes):
+    from flows import watches
 
-    watch_heartbeats()
-    watch_heartbeats()
-    (watch,) = client.read_automations_by_name(WATCH)
-    assert (watch.trigger.posture.value, watch.trigger.within.total_seconds()) == ("Proactive", 90)
-    assert watch.trigger.expect == {"prefect.flow-run.*"}
-    assert [action.state.value for action in watch.actions] == ["CRASHED"]
+    for _ in range(2):
+        getattr(watches, watch)()
+    (made,) = client.read_automations_by_name(getattr(watches, called))
+    assert (made.trigger.posture.value, made.trigger.within.total_seconds()) == ("Proactive", seconds)
+    assert [action.state.value for action in made.actions] == [becomes]
 
 
 def test_every_deployment_takes_a_request_as_the_endpoint_reads_it(client, names):

@@ -16,10 +16,10 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
     LogFilterTimestamp,
 )
-from prefect.client.schemas.objects import Log, StateType
+from prefect.client.schemas.objects import Log
 from prefect.client.schemas.sorting import LogSort
-from prefect.states import Cancelled, Cancelling
 
+from flows.cancellation import call_off
 from flows.service.register import Entry, LogLine
 from schemas.errors import ServerUnavailable
 
@@ -114,12 +114,7 @@ class PrefectRuns:
         ]
 
     async def cancel(self, run_id: str) -> None:
-        client = await self._client()
-        run = await client.read_flow_run(UUID(run_id))
-        if run.state_type in (StateType.SCHEDULED, StateType.PENDING):
-            await client.set_flow_run_state(run.id, Cancelled(message="cancelled by its client"), force=True)
-        elif run.state and not run.state.is_final():
-            await client.set_flow_run_state(run.id, Cancelling(message="cancelled by its client"))
+        await call_off(await self._client(), UUID(run_id))
 
 
 async def _lines(client: PrefectClient, run_id: UUID, since: datetime | None) -> list[Log]:
