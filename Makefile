@@ -40,4 +40,4 @@ lint: setup
 # two processes on two cores, each with one thread; a file's tests stay together and share what they prepare, and the
 # files that take longest come first
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -8,7 +8,6 @@ base, pictures of 256x256x33, for CPUs. --full: the shape of LTX-2.3 with random
 import argparse
 import gc
 import logging
-import os
 import sys
 import time
 from functools import wraps
@@ -29,6 +28,7 @@ from models.base import pick_device
 from models.feed import Feed, moved
 from models.linear import store_linears
 from models.memory import preflight
+from models.randomness import repeat_exactly
 from models.speed import compile_blocks, use_attention
 from models.streams import Streams
 from models.trainer import LoraTraining, Schedule, trainer_options
@@ -221,8 +221,7 @@ def main() -> None:
     parser.add_argument("--base-weights", choices=("bf16", "fp8", "int8"), default="bf16")
     parser.add_argument("--any-order", dest="deterministic", action="store_false", help="the fastest attention")
     asked = parser.parse_args()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as the training process has it
-    torch.use_deterministic_algorithms(asked.deterministic)
+    repeat_exactly(asked.deterministic)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1 if asked.tiny else torch.get_num_threads())  # tiny products gain nothing from more
     device = pick_device("auto")

@@ -4,6 +4,7 @@ Sigma and noise come from generators of their own; these are kept so that no lib
 an uninterrupted one.
 """
 
+import os
 import random
 from typing import Any
 
@@ -16,6 +17,17 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # the generators of all devices, too
+
+
+def repeat_exactly(wanted: bool) -> None:
+    """Let the same sums give the same bytes, on a GPU too; to be said before a device is first used.
+
+    torch then also fills every new tensor, to show who reads what nobody has written: a kernel for each, left out here.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the device is first used
+    torch.use_deterministic_algorithms(wanted)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def random_states() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from models.adapter import add_adapter, lora_metadata
 from models.feed import Feed
 from models.linear import visits
 from models.memory import preflight
-from models.randomness import seed_all
+from models.randomness import repeat_exactly, seed_all
 from models.speed import compile_blocks, use_attention, worth_compiling
 from models.trainer import LoraTraining, Schedule, trainer_options
 from schemas.errors import DeviceFull, LtxFlowsError
@@ -48,9 +48,7 @@ def _train(job: Job, say: Say) -> None:
     device = _device(job, rank)
     plan = job.samples[0].plan
     dtype = base_model.pick_dtype(device)
-    if job.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the device is first used
-    torch.use_deterministic_algorithms(job.deterministic)
+    repeat_exactly(job.deterministic)
     transformer = base_model.load_transformer(
         job.base, plan.modalities, device, dtype, job.base_weights, job.offload_blocks
     )

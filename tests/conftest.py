@@ -1,6 +1,7 @@
 """Every test gets a home of its own: no test sees another's store, ledger or settings."""
 
 import logging
+import os
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -8,6 +9,8 @@ from sqlalchemy import create_engine, text
 from schemas.settings import settings
 from tests import postgres as postgres_server
 from tests import s3 as s3_server
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read by torch here and in child processes: tests share the cores among processes
 
 
 def pytest_collection_modifyitems(items):

@@ -17,6 +17,7 @@ import httpx
 from tests.clips import tone, zipped
 
 WAIT_SECONDS = 280  # a limit, not an expectation: cores may be shared
+CLIENT_SECONDS = 480  # several runs one after another
 SERVE = [Path(sys.executable).with_name("ltx-flows"), "serve", "--port", "0", "--tls-self-signed"]
 ENDED = {"Completed", "Failed", "Rejected", "Crashed", "Cancelled"}
 
@@ -47,7 +48,7 @@ class Service:
     @property
     def environment(self):
         ours = {"HOME": str(self.home), "ALLOW_FILE_ROOT": str(self.files), "ALLOW_PRIVATE_HOSTS": "true"}  # webhooks
-        return os.environ | {"OMP_NUM_THREADS": "1"} | {f"LTX_FLOWS_{name}": value for name, value in ours.items()}
+        return os.environ | {f"LTX_FLOWS_{name}": value for name, value in ours.items()}
 
     def kill(self):
         """As if the machine's owner had had enough: `kill -9`."""
@@ -64,9 +65,18 @@ class Service:
         """What a client prints that knows of us only what `serve` has told to export."""
         said = dict(re.findall(r"export (\w+)=(\S+)", self.said.read_text()))
         told = self.environment | said | {"NODE_EXTRA_CA_CERTS": said["SSL_CERT_FILE"]}
-        done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        client = subprocess.Popen(command, env=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            printed, fault = client.communicate(timeout=CLIENT_SECONDS)
+        except subprocess.TimeoutExpired:
+            client.kill()
+            fault = f"it waits for something; the worker's last words: {self.worker_log[-4000:]}"
+        assert client.returncode == 0, fault
+        return json.loads(printed)
+
+    @property
+    def worker_log(self):
+        return (self.home / "server" / "worker.log").read_text()
 
     @property
     def prefect(self):
@@ -105,10 +115,18 @@ class Service:
         until(lambda: self.run(of)["state"]["name"] in ENDED)
         return self.run(of)
 
-    def start_run(self, function, parameters):
+    def start_run(self, function, parameters, **more):
         """A run of a deployment, as Prefect's own clients start one; its id."""
         url = f"{self.prefect}/deployments/{self.deployment(function)}/create_flow_run"
-        return post(url, {"parameters": parameters})["id"]
+        return post(url, {"parameters": parameters} | more)["id"]
+
+    def cancelling(self, function, request):
+        """A run that is being cancelled, and no process to hear of it; its id."""
+        far = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
+        run_id = self.start_run(function, {"request": request}, state=far)
+        for state in ("RUNNING", "CANCELLING"):
+            post(f"{self.prefect}/flow_runs/{run_id}/set_state", {"state": {"type": state}, "force": True})
+        return run_id
 
     def outputs(self, run_id):
         """The folder of a run's files."""

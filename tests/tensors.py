@@ -16,8 +16,6 @@ from schemas.plan import Mask, Plan, Prefix, Reference, generate
 GOLDEN = Path(__file__).parent / "golden"
 CPU = torch.device("cpu")
 
-torch.set_num_threads(2)
-
 PLANS = {
     "audio prefix": Plan(audio=generate(Prefix(steps=2))),
     "audio reference": Plan(audio=generate(Reference())),

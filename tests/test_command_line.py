@@ -35,7 +35,7 @@ def command(home, *arguments, **environment):
     # a name of its own in the environment of the whole tree of processes
     return subprocess.Popen(
         [Path(sys.executable).with_name("ltx-flows"), *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "LTX_FLOWS_HOME": str(home), **environment},
+        env={**os.environ, "LTX_FLOWS_HOME": str(home), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -68,7 +68,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(folder):
-    environment = {**os.environ, "LTX_FLOWS_HOME": str(folder / "server"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "LTX_FLOWS_HOME": str(folder / "server")}
     server = subprocess.Popen(
         [sys.executable, "-c", HOLD_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )

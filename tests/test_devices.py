@@ -21,8 +21,7 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def own_determinism():
     yield
     torch.use_deterministic_algorithms(False)
 

@@ -103,17 +103,8 @@ def with_reference_of(sample, other):
     return replace(sample, latents=sample.latents | references)
 
 
-@pytest.fixture
-def one_thread():
-    """More threads are slower for so small a model, and far slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("name", ["ic-lora/a2a", "ic-lora/av2av", "av2av-masked"])
-def test_a_reference_that_carries_the_answer_is_really_used(name, one_thread):
+def test_a_reference_that_carries_the_answer_is_really_used(name):
     endpoint = ENDPOINTS[name]
     request = endpoint.read({"training_data_url": "s3://b/clips.zip"})
     plan = endpoint.plan(request, request.bucket)

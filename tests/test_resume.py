@@ -19,16 +19,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec..
 
 @pytest.fixture(autouse=True)
 def own_determinism():
-    torch.set_num_threads(1)
     yield
     torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The uninterrupted training of each plan, run once."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("whole")
     jobs = {name: job_of(plan, folder / name) for name, plan in PLANS.items()}
     for job in jobs.values():

@@ -57,13 +57,14 @@ def killed(folder, request_body):
 
 
 @pytest.fixture(scope="module")
-def service(killed):
+def service(killed, request_body):
     """The same one, started again, when all three have ended."""
     service, requests = killed
     until(lambda: service.processes() == [])
     service.start()
     service.runs = [service.finished(request) for request in requests]
     service.results = [service.result(request) for request in requests]
+    service.unheard = service.cancelling("audio_extend_prefix", request_body)  # looked at below, much later
     return service
 
 
@@ -270,6 +271,13 @@ def test_the_stock_python_client_cancels_what_waits_and_what_runs(python_client)
     assert [seen[name]["status"] for name in ("cancelled", "cancelled_running")] == [400, 400]
 
 
+def test_what_was_cancelled_is_not_billed(service, python_client):
+    seen, _ = python_client
+    cancelled = [service.finished(request) for request in seen["cancelled_ids"]]
+    assert [run["state"]["name"] for run in cancelled] == ["Cancelled"] * 2
+    assert not {run["id"] for run in cancelled} & {row["run_id"] for row in service.bills()}
+
+
 def test_a_webhook_reaches_the_client(python_client):
     seen, heard = python_client
     assert seen["status"] == "Completed"
@@ -292,6 +300,10 @@ def test_the_stock_javascript_client_does_the_same_through_the_proxy_route_with_
     assert (seen["wrong_request"]["name"], seen["wrong_request"]["status"]) == ("ValidationError", 422)
     assert seen["wrong_request"]["detail"][0]["type"] == "one_of"
     assert (seen["cancelled"]["status"], seen["streamed"]) == (400, "COMPLETED")
+
+
+def test_a_run_that_nobody_heard_being_cancelled_is_cancelled_all_the_same(service):
+    assert service.finished(service.unheard)["state"]["name"] == "Cancelled"
 
 
 def test_ctrl_c_ends_it_and_all_that_it_started(service):

@@ -31,11 +31,6 @@ SHORT = Training(rank=8, steps=6, learning_rate=1e-3)
 PREVIEWING = Previewing(plan=PLAN, bucket=BUCKET, stg_scale=1.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 def published(path, **tensors):
     save_file(tensors, path)
     return store().publish(path, f"latents/{path.name}")
