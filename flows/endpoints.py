@@ -2,15 +2,18 @@
 
 from typing import Any
 
-from prefect import Flow, flow, runtime
+from tasks.imports import in_bulk
 
-from flows.pipeline import Outcome, run_endpoint
-from schemas.endpoints import ENDPOINTS
-from schemas.endpoints.a2a import A2A, AudioToAudio
-from schemas.endpoints.audio_extend_prefix import AUDIO_EXTEND_PREFIX, AudioExtendPrefix
-from schemas.endpoints.av2av import AV2AV, VideoToVideo
-from schemas.endpoints.av2av_masked import AV2AV_MASKED, MaskedVideoToVideo
-from schemas.endpoints.extend_prefix import EXTEND_PREFIX, ExtendPrefix
+with in_bulk():
+    from prefect import Flow, flow, runtime
+
+    from flows.pipeline import Outcome, run_endpoint
+    from schemas.endpoints import ENDPOINTS
+    from schemas.endpoints.a2a import A2A, AudioToAudio
+    from schemas.endpoints.audio_extend_prefix import AUDIO_EXTEND_PREFIX, AudioExtendPrefix
+    from schemas.endpoints.av2av import AV2AV, VideoToVideo
+    from schemas.endpoints.av2av_masked import AV2AV_MASKED, MaskedVideoToVideo
+    from schemas.endpoints.extend_prefix import EXTEND_PREFIX, ExtendPrefix
 
 
 def run_name() -> str:

@@ -11,21 +11,24 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from lightning import Trainer
+from tasks.imports import in_bulk
 
-from models import base as base_model
-from models.adapter import add_adapter, lora_metadata
-from models.feed import Feed
-from models.linear import visits
-from models.memory import preflight
-from models.randomness import repeat_exactly, seed_all
-from models.speed import compile_blocks, use_attention, worth_compiling
-from models.trainer import LoraTraining, Schedule, trainer_options
-from schemas.errors import DeviceFull, LtxFlowsError
-from tasks import checkpoint
-from tasks.job import Event, Failed, Job, Prepared
-from tasks.reporter import Reporter, Say, read_sample
+with in_bulk():
+    import torch
+    from lightning import Trainer
+
+    from models import base as base_model
+    from models.adapter import add_adapter, lora_metadata
+    from models.feed import Feed
+    from models.linear import visits
+    from models.memory import preflight
+    from models.randomness import repeat_exactly, seed_all
+    from models.speed import compile_blocks, use_attention, worth_compiling
+    from models.trainer import LoraTraining, Schedule, trainer_options
+    from schemas.errors import DeviceFull, LtxFlowsError
+    from tasks import checkpoint
+    from tasks.job import Event, Failed, Job, Prepared
+    from tasks.reporter import Reporter, Say, read_sample
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
