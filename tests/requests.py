@@ -4,7 +4,7 @@ from tests import clips
 
 WIDTH, HEIGHT, FRAMES = 512, 288, 9
 PHRASE = "zoomy"
-SMALL = {"trigger_phrase": PHRASE, "rank": 8, "number_of_steps": 100, "learning_rate": 0.001, "debug_dataset": True}
+SMALL = {"trigger_phrase": PHRASE, "rank": 8, "number_of_steps": 100, "learning_rate": 0.001}
 PICTURE = {"resolution": "low", "aspect_ratio": "16:9", "number_of_frames": FRAMES}
 PREVIEW = {"validation_resolution": "low", "validation_aspect_ratio": "16:9", "validation_number_of_frames": FRAMES}
 
@@ -43,7 +43,7 @@ def _extend_prefix(folder):
 def _a2a(folder):
     names = ("a_start.wav", "a_end.mp3", "b_start.m4a", "b_end.wav")
     tones = {name: clips.tone(folder / name, 0.8, rate=44100) for name in names}
-    fields = {"audio_duration_seconds": 0.5, "split_input_into_scenes": True}
+    fields = {"audio_duration_seconds": 0.5, "split_input_into_scenes": True, "debug_dataset": True}
     preview = {"reference_audio_url": tones["a_start.wav"]}
     return _request(folder, "pairs of tones", tones | {"a.txt": b"a tone"}, preview, **fields)
 

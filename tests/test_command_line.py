@@ -1,4 +1,4 @@
-"""The commands as a person types them, on a real Prefect server: two runs at once, on one HOME, from zips of clips."""
+"""The commands as a person types them, on a real Prefect server: runs at once, on one HOME, from zips of clips."""
 
 import json
 import os
@@ -27,6 +27,7 @@ AUDIO_ONLY = {f"audio_attn{n}.{p}" for n in (1, 2) for p in ("to_q", "to_k", "to
     "audio_ff.net.0.proj",
     "audio_ff.net.2",
 }
+GOOD = ("extend-prefix", "audio-extend-prefix")
 FRAMES, WIDTH, HEIGHT = 17, 512, 288
 EXACT = "bicubic+accurate_rnd+full_chroma_int"
 
@@ -113,37 +114,49 @@ def audio_request(folder):
     }
 
 
+def silent_request(folder):
+    video(folder / "silent.mp4", frames=20)
+    (folder / "silent.zip").write_bytes(zipped({"silent.mp4": folder / "silent.mp4"}))
+    return {"training_data_url": "silent.zip", "number_of_frames": 17, "with_audio": True}
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Both prefix endpoints at once, and what was left when they had ended."""
+    """Both prefix endpoints at once, with two runs that must fail, and what was left when all had ended."""
     folder = tmp_path_factory.mktemp("runs")
     home = folder / "home"
-    requests = {"extend-prefix": video_request(folder), "audio-extend-prefix": audio_request(folder)}
-    started = {}
+    requests = {
+        "extend-prefix": video_request(folder),
+        "audio-extend-prefix": audio_request(folder),
+        "silent": silent_request(folder),
+    }
     for name, body in requests.items():
         (folder / f"{name}.json").write_text(json.dumps(body))
-        started[name] = command(home, "run", name, folder / f"{name}.json", "--output", folder / "out")
+    started = {
+        name: command(home, "run", name, folder / f"{name}.json", "--output", folder / "out") for name in GOOD
+    } | {
+        "silent": command(home, "run", "extend-prefix", folder / "silent.json"),
+        "nowhere": command(
+            home, "run", "extend-prefix", folder / "silent.json", LTX_FLOWS_BASE_MODEL=str(folder / "nowhere")
+        ),
+    }
     ended = {name: finished(process) for name, process in started.items()}
     left = living(home)
-    assert {name: code for name, (code, _, _) in ended.items()} == dict.fromkeys(ended, 0), ended
-    return {
-        "home": home,
-        "folder": folder,
-        "left": left,
-        **{name: json.loads(out) for name, (_, out, _) in ended.items()},
-    }
+    assert {name: ended[name][0] for name in GOOD} == dict.fromkeys(GOOD, 0), ended
+    told = {name: json.loads(ended[name][1]) for name in GOOD}
+    return {"home": home, "folder": folder, "left": left, **told, "all": ended}
 
 
 def test_no_process_stays_behind(runs):
     assert runs["left"] == []
 
 
-def test_two_runs_on_one_home_share_its_server(runs):
+def test_runs_on_one_home_share_its_server(runs):
     log = (runs["home"] / "server" / "server.log").read_text()
     assert log.count("Prefect's pages") == 1
 
 
-@pytest.mark.parametrize("name", ["extend-prefix", "audio-extend-prefix"])
+@pytest.mark.parametrize("name", GOOD)
 def test_the_document_has_the_documented_outputs(runs, name):
     result = runs[name]
     assert result.keys() == OUTPUTS
@@ -182,7 +195,7 @@ def test_the_lora_has_the_official_keys_for_the_plans_modules(runs, name, module
     assert {str(tensor.dtype) for tensor in tensors.values()} == {"torch.bfloat16"}
 
 
-@pytest.mark.parametrize("name", ["extend-prefix", "audio-extend-prefix"])
+@pytest.mark.parametrize("name", GOOD)
 def test_every_adapter_has_moved(runs, name):
     tensors = load_file(path_of(runs[name]["lora_file"]))
     assert [key for key, tensor in tensors.items() if ".lora_B." in key and not tensor.any()] == []
@@ -288,20 +301,16 @@ def test_plan_answers_without_torch_or_prefect(runs):
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
-def test_data_that_is_wrong_ends_the_run_with_422_and_costs_nothing(runs, tmp_path):
-    video(tmp_path / "silent.mp4", frames=20)
-    (tmp_path / "clips.zip").write_bytes(zipped({"silent.mp4": tmp_path / "silent.mp4"}))
-    body = {"training_data_url": "clips.zip", "number_of_frames": 17, "with_audio": True}
-    (tmp_path / "request.json").write_text(json.dumps(body))
-    code, out, _ = finished(command(tmp_path / "home", "run", "extend-prefix", tmp_path / "request.json"))
+def test_data_that_is_wrong_ends_the_run_with_422_and_costs_nothing(runs):
+    code, out, _ = runs["all"]["silent"]
     assert (code, [fault["type"] for fault in json.loads(out)["detail"]]) == (2, ["feature_not_supported"])
     assert "silent.mp4" in json.loads(out)["detail"][0]["msg"]
-    assert json.loads(finished(command(tmp_path / "home", "bills", "--json"))[1]) == []
+    rows = json.loads(finished(command(runs["home"], "bills", "--json"))[1])
+    assert sorted(row["endpoint"] for row in rows) == sorted(GOOD)
 
 
-def test_a_base_model_that_is_not_there_is_one_line_that_says_what_to_do(runs, tmp_path):
-    arguments = ("run", "extend-prefix", runs["folder"] / "extend-prefix.json")
-    code, out, err = finished(command(tmp_path / "home", *arguments, LTX_FLOWS_BASE_MODEL=str(tmp_path / "nowhere")))
+def test_a_base_model_that_is_not_there_is_one_line_that_says_what_to_do(runs):
+    code, out, err = runs["all"]["nowhere"]
     assert (code, out) == (1, "")
     assert "nowhere" in err.splitlines()[-1]
     assert "does not load" in err.splitlines()[-1]
