@@ -3,7 +3,7 @@
 import time
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from prefect.client.schemas.sorting import TaskRunSort
@@ -12,19 +12,22 @@ SECONDS_UNTIL_RECORDED = 10  # task runs reach the server as events, a moment af
 
 
 def reused_steps(flow_run_id: UUID) -> list[str]:
-    """Names of the steps that ended as Cached, in the order in which they ran."""
+    """Names of the steps that ended as Cached, in the order in which they ran; of a run that went on, since then."""
     deadline = time.monotonic() + SECONDS_UNTIL_RECORDED
-    runs = _task_runs(flow_run_id)
-    while any(run.state is None or not run.state.is_final() for run in runs) and time.monotonic() < deadline:
-        time.sleep(0.2)
-        runs = _task_runs(flow_run_id)
+    with get_client(sync_client=True) as client:
+        tries = client.read_flow_run(flow_run_id).run_count
+        runs = _task_runs(client, flow_run_id, tries)
+        while any(run.state is None or not run.state.is_final() for run in runs) and time.monotonic() < deadline:
+            time.sleep(0.2)
+            runs = _task_runs(client, flow_run_id, tries)
     worked = {run.name for run in runs if run.state_name != "Cached"}  # a second download of one file is no reuse
     return [name for name in dict.fromkeys(run.name for run in runs) if name not in worked]
 
 
-def _task_runs(flow_run_id: UUID) -> list[TaskRun]:
-    with get_client(sync_client=True) as client:
-        return client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
-            sort=TaskRunSort.EXPECTED_START_TIME_ASC,
-        )
+def _task_runs(client: SyncPrefectClient, flow_run_id: UUID, tries: int) -> list[TaskRun]:
+    """Those of the last try: what was killed with an earlier one never ends."""
+    runs = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
+        sort=TaskRunSort.EXPECTED_START_TIME_ASC,
+    )
+    return [run for run in runs if run.flow_run_run_count == tries]

@@ -1,7 +1,7 @@
 """Runs that are killed: `python -m tests.crashing` imports once what runs need, then forks for every line it reads.
 
-A line is JSON: {"step", "point", "home", "arguments"}. The fork types the command; where a step is named, it is killed
-by SIGKILL at the so-many-th time that the step touches a file, a process or the network. The answer is JSON, too.
+A line is JSON: {"step", "point", "home", "server", "arguments"}. The fork types the command; where a step is named, it
+is killed by SIGKILL at the so-many-th time that the step touches a file, a process or the network. The answer is JSON.
 """
 
 import json
@@ -56,12 +56,12 @@ class Killer:
 
 def run(asked):
     """In the fork: type the command, with the results of steps below its own HOME."""
-    from prefect.settings import PREFECT_RESULTS_LOCAL_STORAGE_PATH, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_RESULTS_LOCAL_STORAGE_PATH, temporary_settings
 
     from flows import cli, pipeline
 
     home = Path(asked["home"])
-    os.environ["LTX_FLOWS_HOME"] = str(home)
+    os.environ |= {"LTX_FLOWS_HOME": str(home), "PREFECT_API_URL": asked["server"]}
     for descriptor, suffix in ((1, ".out"), (2, ".log")):
         os.dup2(os.open(home.with_suffix(suffix), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), descriptor)
     worked = home.with_suffix(".worked")
@@ -69,7 +69,8 @@ def run(asked):
     killer = Killer(asked["step"], asked["point"], worked)
     for name in STEPS:
         killer.watch(name, getattr(pipeline, name))
-    with temporary_settings({PREFECT_RESULTS_LOCAL_STORAGE_PATH: home / "results"}):
+    places = {PREFECT_API_URL: asked["server"], PREFECT_RESULTS_LOCAL_STORAGE_PATH: home / "results"}
+    with temporary_settings(places):
         code = cli.main(asked["arguments"])
     home.with_suffix(".counts").write_text(json.dumps(killer.counts))
     sys.exit(code)

@@ -33,12 +33,13 @@ with prefect_server() as url:
 class Runs:
     """A process that runs the request as often as it is told to, on one Prefect server."""
 
-    def __init__(self, folder, process):
-        self.folder, self.process = folder, process
+    def __init__(self, folder, process, server):
+        self.folder, self.process, self.server = folder, process, server
 
     def run(self, home, step=None, point=0):
         arguments = ["run", "audio-extend-prefix", str(self.folder / "request.json")]
-        asked = {"step": step, "point": point, "home": str(self.folder / home), "arguments": arguments}
+        asked = {"step": step, "point": point, "home": str(self.folder / home)}
+        asked |= {"server": self.server, "arguments": arguments}
         print(json.dumps(asked), file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
 
@@ -72,7 +73,6 @@ def runs(folder):
     server = subprocess.Popen(
         [sys.executable, "-c", HOLD_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
-    environment["PREFECT_API_URL"] = server.stdout.readline().strip()
     runner = subprocess.Popen(
         [sys.executable, "-m", "tests.crashing"],
         stdin=subprocess.PIPE,
@@ -80,8 +80,9 @@ def runs(folder):
         text=True,
         env=environment,
     )
+    url = server.stdout.readline().strip()
     assert runner.stdout.readline() == "ready\n"
-    yield Runs(folder, runner)
+    yield Runs(folder, runner, url)
     for process in (runner, server):
         process.communicate()
 
@@ -122,6 +123,7 @@ def test_no_step_that_had_finished_is_done_again(chain):
     before = dict(pairwise(reversed(STEPS)))  # the one in which the last try was killed
     assert worked == {step: [before[step], step] if step in before else [step] for step in STEPS}
     assert chain["last"]["worked"] == ["bill"]
+    assert "train, validate, upload\n" in chain["last"]["log"]  # at once: what was killed is not waited for
 
 
 @pytest.mark.usefixtures("killed_home")
