@@ -50,10 +50,12 @@ def _a2a(folder):
 
 def _av2av(folder, films):
     """On a reference of half the frames; the preview's has its sound in another file."""
-    longer = PICTURE | PREVIEW | {"number_of_frames": 17, "validation_number_of_frames": 17, "auto_scale_input": True}
+    longer = PICTURE | PREVIEW | {"number_of_frames": 17, "validation_number_of_frames": 17, "stg_scale": 0}
     silent, sound = clips.video(folder / "silent.mp4", 20), clips.tone(folder / "voice.wav", 0.8)
     preview = {"reference_video_url": silent, "reference_audio_url": sound}
-    return _request(folder, "pairs of films", films, preview, reference_temporal_scale_factor=2, **longer)
+    return _request(
+        folder, "pairs of films", films, preview, reference_temporal_scale_factor=2, auto_scale_input=True, **longer
+    )
 
 
 def _av2av_masked(folder, films):
@@ -67,7 +69,7 @@ def _av2av_masked(folder, films):
         "mask_url": masks["a_mask.png"],
         "reference_video_url": films["b_start.mp4"],
     }
-    return _request(folder, "triplets", films | masks, preview, **PICTURE | PREVIEW)
+    return _request(folder, "triplets", films | masks, preview, stg_scale=0, **PICTURE | PREVIEW)
 
 
 def _films(folder):

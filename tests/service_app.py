@@ -78,9 +78,9 @@ class Api:
         self.runs.move(self.runs.started[request_id], name, message, final=final)
         await self.look()
 
-    async def complete(self, request_id, result=RESULT):
+    async def complete(self, request_id, result=RESULT, state="Completed"):
         outcomes.tell_result(self.runs.started[request_id], TrainingResult.model_validate(result))
-        await self.move(request_id, "Completed", final=True)
+        await self.move(request_id, state, final=True)
 
     async def reject(self, request_id, error):
         outcomes.tell_rejection(self.runs.started[request_id], error)

@@ -94,6 +94,7 @@ def video_request(folder):
         "validation_aspect_ratio": "16:9",
         "validation_number_of_frames": FRAMES,
         "validation": [{"prompt": "zoomy a walk goes on", "video_url": "opening.mp4"}],
+        "stg_scale": 0,
         "debug_dataset": True,
     }
 

@@ -24,7 +24,7 @@ from tests import clips
 
 pytestmark = pytest.mark.slow(seconds=60)
 
-ARCHIVES, MEDIA, RANDOM = 1600, 300, 100  # cases of each kind; only the last two start programs
+ARCHIVES, MEDIA, RANDOM = 1770, 180, 50  # cases of each kind; only the last two start programs
 BATCHES = 10
 BUCKET = Bucket.of(Picture(width=32, height=32, frames=9, fps=24))
 VIDEO = (Track(role="target", modality="video"),)

@@ -209,14 +209,14 @@ def test_a_request_whose_run_was_deleted_ends():
     assert through(delete)["detail"] == "its Prefect run was deleted"
 
 
-def test_a_run_that_crashes_after_it_was_billed_has_its_result():
-    async def crash(service):
+@pytest.mark.parametrize("state", ["Crashed", "Cancelled"])
+def test_a_run_that_ends_otherwise_after_it_was_billed_has_its_result(state):
+    async def end(service):
         request = await service.submitted()
-        service.runs.move(service.runs.started[request], "Crashed", final=True)
-        await service.complete(request)
+        await service.complete(request, state=state)
         return (await service.get(request)).json()["billing"]
 
-    assert through(crash)["billable_units"] == 2000
+    assert through(end)["billable_units"] == 2000
 
 
 class Broken(FakeRuns):

@@ -20,6 +20,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 LATE = timedelta(seconds=10)  # a run's last lines reach Prefect after its end
 ENDED_KEPT = 1000  # in memory; older ones are read when asked for
 UNREACHABLE = (httpx.HTTPError, PrefectException, MayPass, OSError)
+FINISHED = ("Completed", "Crashed", "Cancelled")  # either of the latter may come after it was billed
 GONE = RunState("Crashed", "its Prefect run was deleted", None, final=True)
 log = logging.getLogger("ltx_flows.service")
 
@@ -158,7 +159,7 @@ class Watcher:
 
 def ending(state: RunState, told: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
     """Status code and body of a run that has ended."""
-    if state.name in ("Completed", "Crashed") and told and "result" in told:  # it may crash after it was billed
+    if state.name in FINISHED and told and "result" in told:
         return 200, told["result"]
     if state.name == "Rejected" and told and "detail" in told:
         return 422, {"detail": told["detail"]}

@@ -30,12 +30,15 @@ def note(update):
 
 
 seen = {}
-seen["result"] = fal_client.subscribe(APP, arguments=good, with_logs=True, on_queue_update=note)
+told = fal_client.submit(APP, arguments=good, webhook_url=sys.argv[3])
+for update in told.iter_events(with_logs=True):
+    note(update)
+seen["result"] = told.get()
 seen["logs"] = sorted(set(logs))
 seen["wrong_request"] = refused(lambda: fal_client.submit(APP, arguments=good | {"rank": 7}))
-seen["wrong_data"] = refused(lambda: fal_client.submit(APP, arguments=bad_data).get())
-told = fal_client.submit(APP, arguments=good, webhook_url=sys.argv[3])
-told.get()
+seen["wrong_data"] = refused(
+    lambda: fal_client.subscribe(APP, arguments=bad_data, with_logs=True, on_queue_update=note)
+)
 first, second = (fal_client.submit(APP, arguments=good | {"trigger_phrase": name}) for name in ("one", "two"))
 second.cancel()
 seen["cancelled"] = refused(second.get)
