@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.linear import AdaptedLinear
-from models.noising import step_generator
+from models.noising import generator_of
 from schemas.media import Modality
 from schemas.plan import Plan
 
@@ -51,7 +51,7 @@ def add_adapter(transformer: nn.Module, rank: int, modalities: tuple[Modality, .
     for draw, (key, parameter) in enumerate(_weights(transformer)):
         if ".lora_A." in key:
             fresh = torch.empty(parameter.shape)
-            nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=step_generator(seed, draw))
+            nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator_of("adapter", seed, draw))
             parameter.data.copy_(fresh)
 
 

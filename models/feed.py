@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from models.noising import step_generator
+from models.noising import generator_of
 from models.streams import Streams, TrainingSample, TrainingStream, conditioned, training_streams
 from models.trainer import Schedule, sample_index
 from models.transformer import StreamInput
@@ -51,13 +51,13 @@ class Feed:
         """What this device learns from in a step, on the CPU."""
         seed = self.schedule.seed
         chosen = ((draw, self.samples[sample_index(draw, len(self.samples), seed)]) for draw in self.draws(step))
-        return tuple(training_streams(sample, step_generator(seed, draw)) for draw, sample in chosen)
+        return tuple(training_streams(sample, generator_of("noise", seed, draw)) for draw, sample in chosen)
 
     def worst(self) -> Batch:
         """A batch of the sample that makes the longest sequence: where it fits, all do."""
         lengths = [sum(each.tokens.latent.shape[1] for each in sample.values()) for sample in self.samples]
         longest = self.samples[lengths.index(max(lengths))]
-        return self._there((training_streams(longest, step_generator(self.schedule.seed, 0)),) * self.schedule.batch)
+        return self._there((training_streams(longest, generator_of("noise", self.schedule.seed, 0)),) * self.schedule.batch)
 
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(1) as worker:

@@ -2,9 +2,12 @@
 
 import hashlib
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Purpose = Literal["adapter", "order", "noise"]
 
 SMALLEST_SIGMA = 1e-3
 UNIFORM_SHARE = 0.1  # of draws that are uniform, so that no noise level is forgotten
@@ -56,7 +59,13 @@ def masked_loss(prediction: Tensor, velocity: Tensor, learn: Tensor) -> Tensor:
     return error.mean((1, 2)) / weight.mean((1, 2)).clamp(min=1e-8)
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """All randomness of one step, on the CPU: the same whatever came before it, so that a resumed run repeats it."""
-    digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
+def generator_of(purpose: Purpose, seed: int, number: int) -> torch.Generator:
+    """Randomness on the CPU that depends on nothing drawn before it, so that a resumed run repeats it.
+
+    Args:
+        purpose: each has numbers of its own: the noise of step 0 is not the adapter's first weight in other units.
+        seed: of the training.
+        number: which weight, epoch or step the randomness is for.
+    """
+    digest = hashlib.sha256(f"{purpose}/{seed}/{number}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))  # the generator reads 32 bits

@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from models.adapter import adapter_parameters
-from models.noising import step_generator
+from models.noising import generator_of
 from models.streams import Streams, training_loss
 from models.transformer import BlockRun, run_block, velocities
 
@@ -46,7 +46,7 @@ def sample_index(draw: int, samples: int, seed: int) -> int:
 
 @lru_cache(maxsize=2)
 def _order(epoch: int, samples: int, seed: int) -> list[int]:
-    order: list[int] = torch.randperm(samples, generator=step_generator(seed, -1 - epoch)).tolist()
+    order: list[int] = torch.randperm(samples, generator=generator_of("order", seed, epoch)).tolist()
     return order
 
 

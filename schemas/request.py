@@ -52,9 +52,12 @@ def refuse(kind: LiteralString, message: str, **context: Any) -> PydanticCustomE
 
 
 class Form(BaseModel):
-    """A box of the run form: unknown keys are refused, not ignored."""
+    """A box of the run form: unknown keys are refused, not ignored.
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    Defaults are validated, too: a rule between fields also holds where one of them was left at its default.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, validate_default=True)
 
 
 class ValidationSample(Form):
@@ -90,7 +93,7 @@ class TrainRequest(Form):
         description="Optimisation steps, 100 to 20000. Billed per step.",
     )
     learning_rate: float = Field(
-        0.0002, gt=0, title="Learning rate", description="Size of an optimisation step, above 0."
+        0.0002, ge=1e-6, le=1, title="Learning rate", description="Size of an optimisation step, 0.000001 to 1."
     )
     audio_normalize: bool = Field(
         True, title="Normalise audio", description="Bring every clip to the same peak loudness."

@@ -15,6 +15,7 @@ from models.adapter import (
     save,
     targets,
 )
+from models.noising import generator_of
 from models.transformer import velocities
 from schemas.plan import Plan, Reference, generate
 from tests.tensors import tiny_base, tiny_transformer
@@ -61,6 +62,14 @@ def test_a_fresh_adapter_is_reproducible_and_changes_nothing():
     )
     inputs = {"video": stream("video", width=64), "audio": stream("audio", width=32)}
     assert velocities(first, inputs)["video"].equal(velocities(tiny_transformer(), inputs)["video"])
+
+
+def test_the_adapter_shares_no_randomness_with_the_noise_of_any_step():
+    transformer = tiny_transformer("audio")
+    add_adapter(transformer, 4, ("audio",), seed=7)
+    for number, drawn in enumerate(parameter for parameter in adapter_parameters(transformer) if parameter.any()):
+        noise = torch.empty(drawn.shape).uniform_(-1, 1, generator=generator_of("noise", 7, 2 * number))
+        assert torch.corrcoef(torch.stack([drawn.detach().flatten(), noise.flatten()]))[0, 1].abs() < 0.5
 
 
 def test_a_is_drawn_within_its_bound_and_b_is_zero():

@@ -95,8 +95,10 @@ def test_ranks_are_five(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_learning_rate_is_above_zero(name):
-    assert faults(name, learning_rate=0) == [(("body", "learning_rate"), "greater_than")]
+@pytest.mark.parametrize(("rate", "kind"), [(0, "greater_than_equal"), (9e-7, "greater_than_equal"), (1.01, "less_than_equal")])
+def test_a_learning_rate_is_bounded_as_hosted(name, rate, kind):
+    assert faults(name, learning_rate=rate) == [(("body", "learning_rate"), kind)]
+    assert [read(name, learning_rate=edge).learning_rate for edge in (1e-6, 1)] == [1e-6, 1]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -139,7 +141,7 @@ def test_a_fault_has_the_whole_shape_of_the_hosted_endpoints():
 
 @pytest.mark.parametrize(("given", "snapped"), [(96, 89), (89, 89), (9, 9), (16, 9), (121, 121), (120, 113)])
 def test_frames_are_snapped_down_to_the_nearest_valid_count(given, snapped):
-    assert read("extend-prefix", number_of_frames=given).bucket.picture.frames == snapped
+    assert read("ic-lora/av2av", number_of_frames=given).bucket.picture.frames == snapped
 
 
 @pytest.mark.parametrize("frames", [10, 16, 88, 120])
@@ -157,6 +159,37 @@ def test_a_prefix_is_compared_with_the_preview_only_if_there_is_one():
     assert read("extend-prefix", validation_number_of_frames=9)
     found = faults("extend-prefix", validation_number_of_frames=16, validation=[OPENING])
     assert found == [(("body", "conditioning_frames"), "less_than")]
+
+
+@pytest.mark.parametrize("frames", [9, 16])
+def test_a_clip_as_short_as_the_prefix_that_was_left_at_its_default_is_refused(frames):
+    assert faults("extend-prefix", number_of_frames=frames) == [(("body", "conditioning_frames"), "less_than")]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 0.9, 1.0])
+def test_a_sound_as_short_as_the_prefix_that_was_left_at_its_default_is_refused(seconds):
+    found = faults("audio-extend-prefix", audio_duration_seconds=seconds)
+    assert found == [(("body", "conditioning_seconds"), "less_than")]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_default_is_validated_so_that_no_rule_between_fields_has_a_hole(name):
+    """A request of the least that is asked for is judged as the same request with every default written out."""
+    spelled_out = read(name).model_dump(mode="json")
+    bounds = {"number_of_frames": (9, 17, 121), "audio_duration_seconds": (0.5, 1, 60), "validation_frame_rate": (8, 60)}
+    bounds |= {"conditioning_frames": (9, 121), "conditioning_seconds": (0.1, 30), "resolution": ("low", "high")}
+    bounds |= {"reference_downscale_factor": (2, 8), "reference_temporal_scale_factor": (2, 8)}
+    fields = ENDPOINTS[name].request.model_fields
+    for field, value in [(f, v) for f, values in bounds.items() if f in fields for v in values]:
+        assert judged(name, {field: value}) == judged(name, spelled_out | {field: value})
+
+
+def judged(name, fields):
+    try:
+        read(name, **{key: value for key, value in fields.items() if key != "training_data_url"})
+    except RequestRejected as error:
+        return [(fault.loc, fault.type, fault.msg) for fault in error.details()]
+    return []
 
 
 @pytest.mark.parametrize("seconds", [5.0, 4.99, 6.0])

@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from models.adapter import add_adapter
-from models.noising import step_generator
+from models.noising import generator_of
 from models.sampler import Guidance, draw_noise, sample
 from models.streams import conditioned, training_loss, training_streams
 from models.transformer import velocities
@@ -121,7 +121,7 @@ def test_a_sample_without_white_trains_its_sound_and_teaches_nothing_of_its_pict
     add_adapter(transformer, 4, ("video", "audio"), seed=0)
     clip = random_sample(PLANS["masked"])
     clip.latents.update(black())
-    streams = training_streams(conditioned(clip), step_generator(0, 0))
+    streams = training_streams(conditioned(clip), generator_of("noise", 0, 0))
     losses = training_loss(velocities(transformer, {m: each.input for m, each in streams.items()}), streams)
     assert losses["video"].item() == 0 and losses["audio"].item() > 0
 

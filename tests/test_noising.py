@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.noising import masked_loss, noised, step_generator
+from models.noising import generator_of, masked_loss, noised
 
 
 def test_sigma_mixes_clean_and_noise():
@@ -21,7 +21,12 @@ def test_where_nothing_is_learned_the_loss_is_zero():
     assert masked_loss(torch.ones(1, 2, 1), torch.zeros(1, 2, 1), torch.zeros(1, 2).bool()).tolist() == [0]
 
 
-def test_randomness_comes_from_seed_and_step_alone():
-    draws = {pair: torch.rand(1, generator=step_generator(*pair)).item() for pair in [(0, 0), (0, 1), (1, 0), (0, -1)]}
-    assert len(set(draws.values())) == 4
-    assert torch.rand(1, generator=step_generator(0, 1)).item() == draws[0, 1]
+def first_draw(purpose, seed, number):
+    return torch.rand(1, generator=generator_of(purpose, seed, number)).item()
+
+
+def test_randomness_comes_from_purpose_seed_and_number_alone():
+    asked = [("noise", 0, 0), ("noise", 0, 1), ("noise", 1, 0), ("order", 0, 0), ("adapter", 0, 0)]
+    draws = {one: first_draw(*one) for one in asked}
+    assert len(set(draws.values())) == 5
+    assert first_draw("noise", 0, 1) == draws["noise", 0, 1]

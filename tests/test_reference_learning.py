@@ -7,7 +7,7 @@ import torch
 
 from models.adapter import adapter_parameters, add_adapter
 from models.conditions import grid_of, source_of, tokens_of
-from models.noising import step_generator
+from models.noising import generator_of
 from models.streams import (
     TrainingSample,
     conditioned,
@@ -84,7 +84,7 @@ def overfitted(plan, samples, transformer, steps):
     parameters = adapter_parameters(transformer)
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
     for number in range(steps):
-        loss = sum(each.mean() for each in losses(transformer, samples[number % 4], step_generator(7, number)).values())
+        loss = sum(each.mean() for each in losses(transformer, samples[number % 4], generator_of("noise", 7, number)).values())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -94,7 +94,7 @@ def overfitted(plan, samples, transformer, steps):
 @torch.no_grad()
 def mean_losses(transformer, samples):
     """Per modality, over the same draws of sigma and noise."""
-    found = [losses(transformer, sample, step_generator(99, draw)) for sample in samples for draw in range(8)]
+    found = [losses(transformer, sample, generator_of("noise", 99, draw)) for sample in samples for draw in range(8)]
     return {modality: torch.cat([each[modality] for each in found]).mean().item() for modality in found[0]}
 
 

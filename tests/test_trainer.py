@@ -8,7 +8,7 @@ import torch
 
 from models.adapter import add_adapter, export
 from models.feed import Feed
-from models.noising import step_generator
+from models.noising import generator_of
 from models.streams import conditioned, training_loss, training_streams
 from models.trainer import LoraTraining, Schedule, sample_index, trainer_options
 from models.transformer import velocities
@@ -47,7 +47,7 @@ def losses_at(transformer, sample, draws=range(6)):
     """Mean loss over fixed draws of sigma and noise."""
     total = 0.0
     for draw in draws:
-        streams = training_streams(sample, step_generator(99, draw))
+        streams = training_streams(sample, generator_of("noise", 99, draw))
         with torch.no_grad():
             predicted = velocities(transformer, {kind: each.input for kind, each in streams.items()})
         total += sum(loss.item() for loss in training_loss(predicted, streams).values())
@@ -154,7 +154,7 @@ def test_every_epoch_uses_every_sample_in_an_order_of_its_own():
 
 
 def test_modalities_are_noised_independently():
-    streams = training_streams(conditioned(random_sample(PLANS["both references"])), step_generator(0, 0))
+    streams = training_streams(conditioned(random_sample(PLANS["both references"])), generator_of("noise", 0, 0))
     assert streams["video"].input.sigma != streams["audio"].input.sigma
     assert streams["video"].input.tokens.latent.shape[1] == 3 * 1 * 1 + 5 * 2 * 2
     assert streams["video"].velocity.shape == (1, 20, 128)
