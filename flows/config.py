@@ -7,11 +7,12 @@ from flows.privacy import without_secrets
 from models.sampler import Guidance
 from schemas.endpoint import Endpoint
 from schemas.request import TrainRequest
+from tasks.base import Base
 from tasks.train import Previewing, Training
 
 
 def training_config(
-    endpoint: Endpoint[Any], request: TrainRequest, training: Training, previewing: Previewing
+    endpoint: Endpoint[Any], request: TrainRequest, training: Training, previewing: Previewing, model: Base
 ) -> dict[str, Any]:
     """Plain values; URLs lose their query, where signatures and keys are."""
     guidance = asdict(Guidance(stg=request.stg_scale))
@@ -19,6 +20,12 @@ def training_config(
         "training_type": endpoint.name,
         "trigger_phrase": request.trigger_phrase,
         "request": without_secrets(request.model_dump(mode="json")),
+        "base_model": {
+            "id": model.id,
+            "revision": model.revision,
+            "fingerprint": model.fingerprints["transformer"],
+            "random_weights": model.random_weights,
+        },
         "training": training.model_dump(mode="json"),
         "sampler": {name: value for name, value in guidance.items() if name != "stg_block"},  # the adapter knows it
         "preview_bucket": previewing.bucket.model_dump(mode="json"),

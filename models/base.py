@@ -1,19 +1,18 @@
 """Loading the base model, one component at a time; the tiny and the real one go the same way."""
 
-import contextlib
 import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
 from functools import partial
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
 from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrainedTokenizerBase
@@ -40,19 +39,45 @@ def is_tiny(base_model: str) -> bool:
     return base_model == TINY
 
 
+def is_here(base_model: str) -> bool:
+    """Whether it is a folder of this machine, or made on it; else it is the id of a model on the Hub."""
+    return is_tiny(base_model) or Path(base_model).expanduser().is_dir()
+
+
 def resolve(base_model: str, home: Path) -> str:
-    """`tiny` -> the folder of the tiny bundle, built once; a folder or Hub id stays as it is."""
+    """`tiny` -> the folder of the tiny bundle, built once, and anew where it is damaged; else the folder itself.
+
+    Raises:
+        BaseModelUnavailable: a file of the folder is shorter than it says.
+    """
     if not is_tiny(base_model):
+        _check_lengths(Path(base_model).expanduser())
         return base_model
     final = home / "base" / TINY_FOLDER
-    if not final.exists():
-        final.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f"{TINY_FOLDER}.", suffix=".part", dir=final.parent))
-        tiny.build(part)
-        with contextlib.suppress(OSError):  # another process was faster: the two bundles are identical
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with (final.parent / "lock").open("w") as door:
+        flock(door, LOCK_EX)  # the kernel's: one process looks and builds at a time, and a killed one holds up nobody
+        if not tiny.is_whole(final):
+            shutil.rmtree(final, ignore_errors=True)
+            part = Path(tempfile.mkdtemp(prefix=f"{TINY_FOLDER}.", suffix=".part", dir=final.parent))
+            tiny.build(part)
             part.rename(final)
-        shutil.rmtree(part, ignore_errors=True)
     return str(final)
+
+
+def _check_lengths(folder: Path) -> None:
+    """Notice weight files that a broken download or copy has cut, before anything is computed with the others."""
+    for path in sorted(folder.glob("*/*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+            try:
+                ends = [entry["data_offsets"][1] for name, entry in json.loads(file.read(min(header, size))).items()
+                        if name != "__metadata__"]  # fmt: skip
+            except (ValueError, KeyError, TypeError, AttributeError):
+                ends = [size]
+        if size != 8 + header + max(ends, default=0):
+            raise BaseModelUnavailable(f"{path} is damaged: it has {size} bytes, and its header says otherwise; {AGAIN}")
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -68,6 +93,13 @@ def pick_device(wanted: str) -> torch.device:
 def pick_dtype(device: torch.device) -> torch.dtype:
     """Of the frozen base: bfloat16 on a GPU; float32 on the CPU, where bfloat16 is slow."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """`torch.bfloat16` -> the dtype of this name."""
+    dtype = getattr(torch, name.removeprefix("torch."))
+    assert isinstance(dtype, torch.dtype)
+    return dtype
 
 
 def fingerprint(base: str, component: str) -> str:
@@ -223,18 +255,14 @@ def _load(base: str, component: str, read: Callable[[Path], nn.Module], device: 
 
 
 def _folder(base: str, component: str) -> Path:
-    """Where a component's files are on this machine; a Hub id is downloaded first."""
-    local = Path(base).expanduser()
-    if local.is_dir():
-        folder = local / component
-    else:
-        with _explained(base, component):
-            folder = Path(snapshot_download(base, allow_patterns=f"{component}/*")) / component
+    """Where a component's files are on this machine."""
+    folder = Path(base).expanduser() / component
     if not folder.is_dir():
         raise BaseModelUnavailable(f"{base} has no folder {component}; {ADVICE}")
     return folder
 
 
+AGAIN = "fetch it again, or remove it where it came from the Hub: the next run downloads it"
 ADVICE = (
     "the base model is a diffusers-format LTX-2.3 folder with " + ", ".join(COMPONENTS) + ", or a Hub id such as "
     "diffusers/LTX-2.3-Diffusers: accept its licence on huggingface.co and log in with `hf auth login`; "

@@ -39,6 +39,7 @@ class Source:
     fps: float  # of the target; means nothing for sound
     clean: Tensor  # [B, L, C]  the target's tokens without noise; only the given ones are read
     reference: Tensor | None = None  # [B, C, F, h, w] or [B, T, C]
+    reference_fps: float | None = None  # of its own frames; None: those of the target, slowed down as the plan says
     learn_cells: Tensor | None = None  # [B, L]  bool, True = regenerate
 
 
@@ -96,7 +97,7 @@ def condition(tokens: Tokens, stream: Generated, source: Source) -> Tokens:
             case Reference():
                 if source.reference is None:
                     raise ConditionError("a plan with a reference needs the sample's reference")
-                position = _positions_of_reference(source.reference, source.fps, wanted)
+                position = _positions_of_reference(source, source.reference, wanted)
                 tokens = prepend_reference(tokens, tokens_of(source.reference), position)
             case _:
                 assert_never(wanted)
@@ -239,7 +240,8 @@ def reference_positions(
 
     Args:
         steps, height, width: the reference's own latent grid.
-        fps: of the target; the reference holds its frame 0 and then every `temporal_scale`-th from frame 1.
+        fps: of the reference's clip, of which it holds frame 0 and then every `temporal_scale`-th from frame 1: the
+            target's, or one of its own, where clips are not retimed.
         downscale: pixels of the target per pixel of the reference, along each side.
         temporal_scale: frames of the target per frame of the reference.
 
@@ -253,11 +255,12 @@ def reference_positions(
     return torch.cat([seconds, position[:, 1:] * downscale], dim=1)
 
 
-def _positions_of_reference(reference: Tensor, fps: float, wanted: Reference) -> Tensor:
-    """Sound of any length starts at 0 s on its own clock; a picture is scaled into the target's."""
+def _positions_of_reference(source: Source, reference: Tensor, wanted: Reference) -> Tensor:
+    """Each reference starts at 0 s and keeps its own clock; a picture is scaled into the target's pixels."""
     steps, height, width = grid_of(reference)
     if reference.ndim == 3:
         return audio_positions(steps)
+    fps = source.fps if source.reference_fps is None else source.reference_fps * wanted.temporal_scale
     return reference_positions(
         steps, height, width, fps, downscale=wanted.downscale, temporal_scale=wanted.temporal_scale
     )

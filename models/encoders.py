@@ -81,16 +81,19 @@ class TextEncoder:
 
         Source: facts/ltx23.md, sections A and E.
         """
-        words = self.tokenizer(
-            [prompt.strip()],
-            padding="max_length",
-            max_length=TEXT_TOKENS,
-            truncation=True,
-            add_special_tokens=True,
-            return_tensors="pt",
+        words = self.tokenizer.pad(
+            {"input_ids": [self._words(prompt)]}, padding="max_length", max_length=TEXT_TOKENS, return_tensors="pt"
         ).to(self.device)
         layers = self.text_encoder(
             input_ids=words.input_ids, attention_mask=words.attention_mask, output_hidden_states=True, logits_to_keep=1
         ).hidden_states
         video, audio, _ = self.connectors(torch.stack(layers, dim=-1), words.attention_mask)
         return {"video": video[0].cpu(), "audio": audio[0].cpu()}
+
+    def _words(self, prompt: str) -> list[int]:
+        """At most 1024 tokens behind the mark of a beginning, which some tokenizers leave out."""
+        words: list[int] = self.tokenizer(prompt.strip(), add_special_tokens=True).input_ids
+        beginning = self.tokenizer.bos_token_id
+        if words[:1] != [beginning]:
+            words = [beginning, *words]
+        return words[:TEXT_TOKENS]

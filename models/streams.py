@@ -18,13 +18,14 @@ from schemas.plan import Generated, Plan
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """One encoded sample. Sound is already cut to the bucket's steps: encoded clips are often one longer."""
+    """One encoded sample. Sound is already cut to its clip's steps: encoded clips are often one longer."""
 
     name: str
     plan: Plan
     fps: float
     latents: dict[tuple[Role, Modality], Tensor]  # video [128, F, h, w]; audio [T, 128]; mask bool [F, h, w]
     context: dict[Modality, Tensor]  # [S, D]
+    reference_fps: float | None = None  # of the reference's latent; None: in step with the target
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def conditioned(sample: TrainingSample) -> dict[Modality, Conditioned]:
     for modality, stream in sample.plan.streams.items():
         latent = sample.latents["target", modality][None].float()
         source = source_of(sample.latents, modality, sample.fps, tokens_of(latent), grid_of(latent))
+        source = replace(source, reference_fps=sample.reference_fps)
         streams[modality] = conditioned_stream(modality, stream, source, sample.context[modality][None])
     return streams
 

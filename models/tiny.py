@@ -3,6 +3,8 @@
 Widths shrink; latents, tokens, positions and the file layout stay those of the real model. What it generates is noise.
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 import torch
@@ -18,12 +20,16 @@ from torch import nn
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GemmaTokenizer
 
 SEED = 0
+CHECKSUMS = "checksums.json"
 HEADS, VIDEO_HEAD, AUDIO_HEAD, LAYERS = 4, 16, 8, 2  # real: 32, 128, 64, 48
 TEXT_WIDTH, TEXT_LAYERS, TEXT_TOKENS = 32, 2, 1024  # real: 3840, 48, 1024
 
 
 def build(folder: Path) -> None:
-    """Write the bundle in diffusers' layout: identical files each time, and the caller's random state is untouched."""
+    """Write the bundle in diffusers' layout: identical files each time, and the caller's random state is untouched.
+
+    Beside them stand their checksums, so that a bundle of which a power cut left a part is not taken for a whole one.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         tokenizer = _tokenizer()
@@ -38,6 +44,20 @@ def build(folder: Path) -> None:
             vocoder=_vocoder(),
         )
     pipeline.save_pretrained(str(folder), safe_serialization=True)
+    (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder), indent=1))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether all files of a bundle are what was written."""
+    try:
+        return bool(json.loads((folder / CHECKSUMS).read_text()) == _checksums(folder))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def _tokenizer() -> GemmaTokenizer:

@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     )
     store: str = Field("", description="fsspec URL of the content-addressed store; default HOME/store.")
     outputs: str = Field("", description="fsspec URL that finished files go to; default HOME/outputs.")
+    store_patience_seconds: float = Field(
+        300, ge=0, description="How long a remote store or output place that does not answer is asked again."
+    )
     link_seconds: int = Field(
         7 * 24 * 3600, ge=60, le=7 * 24 * 3600, description="How long a link to a finished file on S3 works."
     )

@@ -32,12 +32,12 @@ class StoreRefused(MachineNotReady):
     """A place may not be read or written by us."""
 
 
-def store_error(where: str, error: BaseException) -> LtxFlowsError:
+def store_error(where: str, error: BaseException, *, refused: bool = False) -> LtxFlowsError:
     """What a fault of the file system or the network means: which place it is, and what would mend it."""
     number = getattr(error, "errno", None)
     if number in FULL:
         return StoreFull(f"no space is left for {where}; free some, with `ltx-flows cache prune` or by hand")
-    if number in REFUSED or isinstance(error, PermissionError):
+    if refused or number in REFUSED or isinstance(error, PermissionError):
         return StoreRefused(f"{where} may not be read or written ({_short(error)}); check its owner or credentials")
     return StoreUnavailable(f"{where} does not answer ({_short(error)}); check that it can be reached, and run again")
 

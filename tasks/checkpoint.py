@@ -1,6 +1,5 @@
 """A training's one checkpoint: replaced in one step, and checked against the job before it is used."""
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,6 +8,7 @@ import torch
 from lightning import LightningModule, Trainer
 
 from schemas.errors import CheckpointMismatch
+from tasks.durable import on_disk
 from tasks.job import Job
 
 Identity = dict[str, Any]
@@ -36,9 +36,9 @@ def write(trainer: Trainer, folder: Path) -> None:
     part = final.with_suffix(".part")
     trainer.save_checkpoint(part, weights_only=False)  # Lightning's word for "the adapter alone"; it holds no code
     if trainer.is_global_zero:
-        _on_disk(part)
+        on_disk(part)
         part.replace(final)
-        _on_disk(folder)
+        on_disk(folder)
 
 
 def to_go_on_from(folder: Path, identity: Identity) -> Path | None:
@@ -70,12 +70,3 @@ def _refuse(path: Path, reason: str) -> NoReturn:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _on_disk(path: Path) -> None:
-    """Wait until a file or folder survives a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,27 +1,30 @@
 """Two runs on one machine never make the same artifact at the same time: who is making what.
 
-A claim is the kernel's lock on one of a fixed number of files under HOME. It ends with its holder, however that ends,
-so there is nothing to clean up. Machines that share a store do not see each other's claims: there, what two make at
-once is made twice, and the store keeps one of them.
+A claim is the kernel's lock on one byte of a file under HOME, so that thousands of claims hold one file open. It ends
+with its holder, however that ends: there is nothing to clean up. Machines that share a store do not see each other's
+claims: there, what two make at once is made twice, and the store keeps one of them.
 """
 
+import fcntl
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from fcntl import LOCK_EX, LOCK_NB, flock
+import struct
+from collections.abc import Iterable
 from hashlib import sha256
 from types import TracebackType
 
 from schemas.settings import settings
 
-SLOTS = 1024  # two names of one slot only wait for each other without need
+BYTES = 1 << 62  # of the file, none of which is ever written: two names never meet
+BUSY = (BlockingIOError, PermissionError)  # either, says fcntl(2), where somebody else holds the byte
 
 
 class Claims:
     """What this run is making; all of it is given back at the end of the `with` block."""
 
     def __init__(self) -> None:
-        self._held: dict[str, int] = {}
+        folder = settings().home_folder / "claims"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(folder / "bytes", os.O_CREAT | os.O_RDWR)
 
     def __enter__(self) -> "Claims":
         return self
@@ -29,8 +32,7 @@ class Claims:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in list(self._held):
-            self.release(name)
+        os.close(self._file)
 
     def take(self, names: Iterable[str]) -> list[str]:
         """Claim those that nobody else is making, without waiting."""
@@ -38,36 +40,28 @@ class Claims:
 
     def release(self, name: str) -> None:
         """It is made, or given up."""
-        os.close(self._held.pop(name))
+        self._lock(name, fcntl.F_UNLCK)
+
+    def wait_for(self, name: str) -> None:
+        """Return when nobody is making it any more. Hold no claim while waiting: then nobody waits in a circle."""
+        self._lock(name, fcntl.F_WRLCK, wait=True)
+        self.release(name)
 
     def _try(self, name: str) -> bool:
-        handle = _open(name)
         try:
-            flock(handle, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
+            self._lock(name, fcntl.F_WRLCK)
+        except BUSY:
             return False
-        self._held[name] = handle
         return True
+
+    def _lock(self, name: str, kind: int, *, wait: bool = False) -> None:
+        """A lock that belongs to this open file: other runs and other threads of this process are held up alike."""
+        byte = int(sha256(name.encode()).hexdigest(), 16) % BYTES
+        command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+        fcntl.fcntl(self._file, command, struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0))
 
 
 def wait_for(name: str) -> None:
-    """Return when nobody is making it any more. Hold no claim while waiting: then nobody waits in a circle."""
-    with _opened(name) as handle:
-        flock(handle, LOCK_EX)
-
-
-@contextmanager
-def _opened(name: str) -> Iterator[int]:
-    handle = _open(name)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
-def _open(name: str) -> int:
-    folder = settings().home_folder / "claims"
-    folder.mkdir(parents=True, exist_ok=True)
-    slot = int(sha256(name.encode()).hexdigest(), 16) % SLOTS
-    return os.open(folder / f"{slot:04}", os.O_CREAT | os.O_RDWR)
+    """Return when nobody is making it any more."""
+    with Claims() as claims:
+        claims.wait_for(name)

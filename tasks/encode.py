@@ -5,14 +5,14 @@ not the caption, not the role. The same clip as target here and as reference the
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prefect import get_run_logger
 
-from schemas.media import FittedSample, Frozen, Modality, Role
-from tasks.base import Weights
+from schemas.media import FittedAudio, FittedSample, FittedVideo, Frozen, Modality, Role, audio_steps
+from tasks.base import Base, Precision
 from tasks.captions import with_trigger
-from tasks.encoding import Content, Wanted, encode_missing, found, wanted_latent, wanted_text
+from tasks.encoding import Content, Encoders, Wanted, encode_missing, found
 from tasks.step import Progress, step
 from tasks.store import Artifact, store
 
@@ -25,6 +25,8 @@ class LatentFile(Frozen):
     role: Role
     modality: Modality
     artifact: Artifact
+    fps: float | None = None  # of a picture: each clip keeps its own clock
+    steps: int | None = None  # of a sound: encoded ones are often one longer
 
 
 class EncodedSample(Frozen):
@@ -56,15 +58,15 @@ def encode_clips(
     samples: tuple[FittedSample, ...],
     previews: tuple[FittedSample, ...],
     negative_prompt: str,
-    weights: Weights,
+    encoders: Encoders,
     progress: Callable[[int, int], None],
 ) -> tuple[Latents, Reused, int]:
     """Encode what the store lacks; the manifest of all of it, what was reused and how many were encoded."""
-    wanted = _all_wanted(samples, previews, negative_prompt, weights)
+    wanted = _all_wanted(samples, previews, negative_prompt, encoders)
     notes = {want.address: note for want in wanted.values() if (note := store().note(want.address))}
     reused = Reused(len(notes), sum(note.seconds for note in notes.values()))
     missing = {want.address: want for want in wanted.values() if want.address not in notes}
-    encode_missing(missing.values(), progress)
+    encode_missing(missing.values(), encoders, progress)
     artifacts = {address: note.artifact for address, note in notes.items()}
     artifacts |= {address: found(want) for address, want in missing.items()}
     made = {asked: artifacts[want.address] for asked, want in wanted.items()}
@@ -77,22 +79,22 @@ def encode_clips(
 
 
 def _all_wanted(
-    samples: tuple[FittedSample, ...], previews: tuple[FittedSample, ...], negative_prompt: str, weights: Weights
+    samples: tuple[FittedSample, ...], previews: tuple[FittedSample, ...], negative_prompt: str, encoders: Encoders
 ) -> dict[Asked, Wanted]:
     """Every latent and text feature that a run needs, each key computed once."""
     everything = (*samples, *previews)
     wanted: dict[Asked, Wanted] = {}
     for role, clip in (roled for sample in everything for roled in sample.clips.items()):
         for content in clip.tracks.values():
-            wanted.setdefault((role, content), wanted_latent(role, content, weights))
+            wanted.setdefault((role, content), encoders.wanted_latent(role, content))
     for prompt in (*(sample.caption for sample in everything), *([negative_prompt] if previews else [])):
-        wanted.setdefault(("text", prompt), wanted_text(prompt, weights))
+        wanted.setdefault(("text", prompt), encoders.wanted_text(prompt))
     return wanted
 
 
 def _encoded(sample: FittedSample, made: dict[Asked, Artifact]) -> EncodedSample:
     latents = tuple(
-        LatentFile(role=role, modality=modality, artifact=made[role, content])
+        LatentFile(role=role, modality=modality, artifact=made[role, content], **_clock(content))
         for role, clip in sample.clips.items()
         for modality, content in clip.tracks.items()
     )
@@ -100,18 +102,28 @@ def _encoded(sample: FittedSample, made: dict[Asked, Artifact]) -> EncodedSample
     return EncodedSample(name=sample.name, prompt=sample.caption, fps=sample.fps, latents=latents, context=context)
 
 
-@step("encode", version=1)
+def _clock(content: FittedVideo | FittedAudio) -> dict[str, Any]:
+    if isinstance(content, FittedVideo):
+        return {"fps": content.fps}
+    seconds = round(content.seconds * content.stretch, 9)  # stretched to a whole number of frames
+    return {"steps": audio_steps(seconds)}
+
+
+@step("encode", version=2)
 def encode(
     samples: tuple[FittedSample, ...],
     trigger_phrase: str,
     previews: tuple[FittedSample, ...],
     negative_prompt: str,
-    weights: Weights,
+    model: Base,
+    precision: Precision,
 ) -> Latents:
     """Latents of all clips and text features of all captions, in one task, because encoders are loaded once."""
     prompted = tuple(s.model_copy(update={"caption": with_trigger(s.caption, trigger_phrase)}) for s in samples)
     progress = Progress("encode", "Clips and captions encoded")
-    latents, reused, encoded = encode_clips(prompted, previews, negative_prompt, weights, progress)
+    latents, reused, encoded = encode_clips(
+        prompted, previews, negative_prompt, Encoders(model, precision), progress
+    )
     progress(1, 1)
     get_run_logger().info("%d latents and text features reused (%.0f s saved), %d encoded", *reused, encoded)
     return latents

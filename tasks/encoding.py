@@ -15,15 +15,17 @@ from models.conditions import regenerated_cells, white_pixels
 from models.encoders import AudioEncoder, TextEncoder, VideoEncoder
 from schemas.media import FittedAudio, FittedVideo, Role
 from schemas.settings import settings
-from tasks.base import Weights, base
+from tasks.base import Base, Precision, Weights
 from tasks.claims import Claims, wait_for
 from tasks.ffmpeg import decode_audio, decode_video
 from tasks.store import Artifact, key_of, store, temporary_folder
 
-VERSION = 1  # of what this file makes of its input: raise it when a latent changes
+# of what this file makes of its input: raise one when a latent of its kind changes
+VERSIONS: dict["Kind", int] = {"video": 1, "audio": 2, "mask": 1, "text": 2}
 
 Content = FittedVideo | FittedAudio | str
 Kind = Literal["video", "audio", "mask", "text"]
+Made = Iterator[tuple["Wanted", dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,42 @@ class Wanted:
     address: str
 
 
-def wanted_latent(role: Role, content: FittedVideo | FittedAudio, weights: Weights) -> Wanted:
-    """The latent of a clip, or for a mask the cells that it opens: those need no encoder."""
-    if role == "mask":
-        return _wanted("mask", content, {})
-    if isinstance(content, FittedVideo):
-        return _wanted("video", content, {"vae": weights["vae"]})
-    return _wanted("audio", content, {"audio_vae": weights["audio_vae"]})
+@dataclass(frozen=True)
+class Encoders:
+    """What encodes: the base model, and how precisely it is computed."""
 
+    model: Base
+    precision: Precision
 
-def wanted_text(prompt: str, weights: Weights) -> Wanted:
-    """The text features of a prompt."""
-    return _wanted("text", prompt, {part: weights[part] for part in ("text_encoder", "tokenizer", "connectors")})
+    def wanted_latent(self, role: Role, content: FittedVideo | FittedAudio) -> Wanted:
+        """The latent of a clip, or for a mask the cells that it opens: those need no encoder."""
+        if role == "mask":
+            return _wanted("mask", content, {}, "exact")
+        if isinstance(content, FittedVideo):
+            return _wanted("video", content, self.model.weights("vae"), self.precision.dtype)
+        return _wanted("audio", content, self.model.weights("audio_vae"), "exact")  # in float32 everywhere
+
+    def wanted_text(self, prompt: str) -> Wanted:
+        """The text features of a prompt."""
+        kept_as, computed = self.precision.text_encoder, self.precision.dtype
+        how = computed if kept_as == "bf16" else f"{computed}, {kept_as}"
+        return _wanted("text", prompt, self.model.weights("text_encoder", "tokenizer", "connectors"), how)
+
+    def video(self) -> VideoEncoder:
+        return VideoEncoder(base_model.load_video_vae(self.model.location, self._device(), self._dtype()))
+
+    def audio(self) -> AudioEncoder:
+        return AudioEncoder(base_model.load_audio_vae(self.model.location, self._device()))
+
+    def text(self) -> TextEncoder:
+        kept_as = self.precision.text_encoder
+        return TextEncoder(*base_model.load_text(self.model.location, self._device(), self._dtype(), kept_as))
+
+    def _device(self) -> torch.device:
+        return base_model.pick_device(settings().device)
+
+    def _dtype(self) -> torch.dtype:
+        return base_model.dtype_of(self.precision.dtype)
 
 
 def found(wanted: Wanted) -> Artifact:
@@ -61,7 +87,7 @@ def missing_of(wanted: Iterable[Wanted]) -> list[Wanted]:
     return [want for want in wanted if store().find(want.address) is None]
 
 
-def encode_missing(missing: Iterable[Wanted], progress: Callable[[int, int], None]) -> None:
+def encode_missing(missing: Iterable[Wanted], encoders: Encoders, progress: Callable[[int, int], None]) -> None:
     """Encode and publish what nobody else on this machine is encoding, and wait for what somebody is."""
     rest = list(missing)
     total = len(rest)
@@ -69,7 +95,7 @@ def encode_missing(missing: Iterable[Wanted], progress: Callable[[int, int], Non
         with Claims() as claims:
             mine = set(claims.take(want.address for want in rest))
             done = total - len(rest)
-            for want in _encode_all(missing_of(want for want in rest if want.address in mine)):
+            for want in _encode_all(missing_of(want for want in rest if want.address in mine), encoders):
                 claims.release(want.address)
                 done += 1
                 progress(done, total)
@@ -78,50 +104,45 @@ def encode_missing(missing: Iterable[Wanted], progress: Callable[[int, int], Non
             wait_for(rest[0].address)
 
 
-def _encode_all(wanted: list[Wanted]) -> Iterator[Wanted]:
+def _encode_all(wanted: list[Wanted], encoders: Encoders) -> Iterator[Wanted]:
     """Kind by kind, so that only one encoder is in memory; each as soon as it is published."""
     for kind, encoder in _ENCODERS.items():
         begun = time.monotonic()
-        for want, tensors in encoder([want for want in wanted if want.kind == kind]):
+        for want, tensors in encoder([want for want in wanted if want.kind == kind], encoders):
             _publish(want, tensors, time.monotonic() - begun)
             begun = time.monotonic()
             yield want
         _release()
 
 
-def _videos(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
+def _videos(wanted: list[Wanted], encoders: Encoders) -> Made:
     if wanted:
-        device = base_model.pick_device(settings().device)
-        vae = base_model.load_video_vae(base().location, device, base_model.pick_dtype(device))
-        encoder = VideoEncoder(vae)
+        encoder = encoders.video()
         for want, frames in _ahead(wanted, _frames):
             yield want, {"latent": encoder.encode(frames)}
 
 
-def _audios(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
+def _audios(wanted: list[Wanted], encoders: Encoders) -> Made:
     if wanted:
-        device = base_model.pick_device(settings().device)
-        encoder = AudioEncoder(base_model.load_audio_vae(base().location, device))
+        encoder = encoders.audio()
         for want, wave in _ahead(wanted, lambda w: _waveform(w, encoder.sample_rate)):
             yield want, {"latent": encoder.encode(wave)}
 
 
-def _masks(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
+def _masks(wanted: list[Wanted], encoders: Encoders) -> Made:
     for want, frames in _ahead(wanted, _frames):
         yield want, {"latent": regenerated_cells(white_pixels(frames))}
 
 
-def _texts(wanted: list[Wanted]) -> Iterator[tuple[Wanted, dict[str, Tensor]]]:
+def _texts(wanted: list[Wanted], encoders: Encoders) -> Made:
     if wanted:
-        device = base_model.pick_device(settings().device)
-        kept_as = settings().text_encoder_weights
-        encoder = TextEncoder(*base_model.load_text(base().location, device, base_model.pick_dtype(device), kept_as))
+        encoder = encoders.text()
         for want in wanted:
             assert isinstance(want.content, str)
             yield want, {str(modality): features for modality, features in encoder.encode(want.content).items()}
 
 
-_ENCODERS: dict[Kind, Callable[[list[Wanted]], Iterator[tuple[Wanted, dict[str, Tensor]]]]] = {
+_ENCODERS: dict[Kind, Callable[[list[Wanted], Encoders], Made]] = {
     "mask": _masks,
     "video": _videos,
     "audio": _audios,
@@ -151,18 +172,9 @@ def _waveform(want: Wanted, rate: int) -> Tensor:
         return torch.from_numpy(decode_audio(path, want.content, rate))
 
 
-def _wanted(kind: Kind, content: Content, weights: Weights) -> Wanted:
-    key = key_of(kind, VERSION, content, weights, _precision(kind))
+def _wanted(kind: Kind, content: Content, weights: Weights, precision: str) -> Wanted:
+    key = key_of(kind, VERSIONS[kind], content, weights, precision)
     return Wanted(kind=kind, content=content, address=f"latents/{kind}/{key}")
-
-
-def _precision(kind: Kind) -> str:
-    """What, beside its weights, an encoder's result depends on."""
-    if kind not in ("video", "text"):
-        return "exact"
-    computed = str(base_model.pick_dtype(base_model.pick_device(settings().device)))
-    kept_as = settings().text_encoder_weights
-    return f"{computed}, {kept_as}" if kind == "text" and kept_as != "bf16" else computed
 
 
 def _publish(want: Wanted, tensors: dict[str, Tensor], seconds: float) -> None:

@@ -19,6 +19,8 @@ class LatentPath(Frozen):
     role: Role
     modality: Modality
     path: Path
+    fps: float | None = None  # of a picture
+    steps: int | None = None  # of a sound: what is longer is cut
 
 
 class JobSample(Frozen):
@@ -27,7 +29,6 @@ class JobSample(Frozen):
     name: str
     plan: Plan
     fps: float
-    audio_steps: int
     latents: tuple[LatentPath, ...]
     context: Path
 
@@ -47,6 +48,7 @@ class Job(Frozen):
     key: str  # of everything that the adapter depends on; a checkpoint with another key is not ours
     base: str
     device: str
+    dtype: str = "torch.float32"  # of the frozen base
     devices: int = 1
     base_weights: BaseWeights = "bf16"
     offload_blocks: OffloadedBlocks = 0

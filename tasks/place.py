@@ -1,22 +1,39 @@
 """A folder behind any fsspec URL: files appear in it whole or not at all, and every fault says where it was."""
 
 import hashlib
+import logging
+import math
+import random
 import shutil
-import uuid
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import fsspec
+from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.local import LocalFileSystem
 
+from schemas.settings import settings
 from schemas.store_errors import StoreRefused, StoreUnavailable, store_error
+from tasks.durable import appearing
 
 CHUNK = 1 << 20
 S3_PARTS = {"chunksize": 8 * CHUNK, "max_concurrency": 2}  # by default s3fs holds 500 MB of a file in memory
+S3_CONFIG = {
+    "signature_version": "s3v4",  # else links are signed as it was done before 2014
+    "connect_timeout": 10,
+    "read_timeout": 60,
+    "retries": {"mode": "standard", "max_attempts": 3},
+}
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 20.0  # seconds before a place that does not answer is asked again
+LEAST_SECONDS, BYTES_PER_SECOND = 60.0, 200e3  # what one call may take; any line that is of use gives more
+LISTING_SECONDS = 600.0
+log = logging.getLogger("ltx_flows.store")
+Answer = TypeVar("Answer")
 
 
 class Stored(NamedTuple):
@@ -34,15 +51,17 @@ class Stored(NamedTuple):
 class Place:
     """Files under one fsspec URL.
 
+    A remote one that does not answer, or breaks off, is asked again for as long as the settings say.
+
     Raises:
-        StoreUnavailable: it does not answer; it may pass.
+        StoreUnavailable: it did not answer in all that time.
         StoreFull, StoreRefused: somebody has to make room, or let us in.
     """
 
     def __init__(self, url: str) -> None:
         options: dict[str, Any] = {"use_listings_cache": False}  # others write here, too
         if url.startswith(("s3://", "s3a://")):
-            options["config_kwargs"] = {"signature_version": "s3v4"}  # else links are signed as it was done before 2014
+            options["config_kwargs"] = S3_CONFIG
         self.fs, self.root = fsspec.url_to_fs(url, **options)
         self.url = url.split("?", 1)[0]
         self.is_local = isinstance(self.fs, LocalFileSystem)
@@ -54,80 +73,94 @@ class Place:
 
     def size(self, address: str) -> int | None:
         """Bytes of a file, or None where there is none."""
-        with self._asking(address):
-            try:
-                if self.is_local:  # a tenth of what fsspec takes, and a run asks thousands of times
+        try:
+            if self.is_local:  # a tenth of what fsspec takes, and a run asks thousands of times
+                with self._asking(address):
                     return Path(self.path(address)).stat().st_size
-                return int(self.fs.size(self.path(address)))
-            except FileNotFoundError:
-                return None
+            return int(self._patiently(address, lambda: self._call("size", self.path(address))))
+        except FileNotFoundError:
+            return None
 
     def put(self, path: Path, address: str) -> None:
-        """Copy a local file here; a reader never sees half of it, and one that arrived short is none."""
-        with self._asking(address):
-            if self.is_local:
-                with _appearing(Path(self.path(address))) as part:
-                    shutil.copyfile(path, part)
-                return
-            try:
-                self.fs.put_file(str(path), self.path(address), **self._parts)
-            except FileNotFoundError as error:
-                raise self._not_there() from error
-        if self.size(address) != path.stat().st_size:
-            raise StoreUnavailable(f"{self.url}/{address} arrived incomplete; run again")
+        """Copy a local file here: a reader never sees half of it, and once it is here a power cut leaves it."""
+        if self.is_local:
+            with self._asking(address), appearing(Path(self.path(address))) as part:
+                shutil.copyfile(path, part)
+            return
+        size = path.stat().st_size
 
-    def write(self, content: bytes, address: str) -> None:
-        """A note, whole or not at all."""
-        with self._asking(address):
-            if self.is_local:
-                with _appearing(Path(self.path(address))) as part:
-                    part.write_bytes(content)
-                return
-            try:
-                self.fs.pipe_file(self.path(address), content)
-            except FileNotFoundError as error:
-                raise self._not_there() from error
+        def send() -> None:
+            self._call("put_file", str(path), self.path(address), seconds=time_for(size), **self._parts)
+            if self._call("size", self.path(address)) != size:
+                raise StoreUnavailable(f"{self.url}/{address} arrived incomplete; run again")
+
+        self._patiently(address, lambda: self._into_what_is_there(send))
+
+    def write(self, content: bytes, address: str, *, lasting: bool = True) -> None:
+        """A note, whole or not at all.
+
+        Args:
+            lasting: a power cut leaves it. Not worth its time where what is lost is found out again in a moment.
+        """
+        if self.is_local:
+            with self._asking(address), appearing(Path(self.path(address)), lasting=lasting) as part:
+                part.write_bytes(content)
+            return
+        send = partial(self._call, "pipe_file", self.path(address), content)
+        self._patiently(address, lambda: self._into_what_is_there(send))
 
     def fetch(self, address: str, folder: Path) -> Path:
         """A file as a local one: itself, or a copy in the folder. FileNotFoundError where there is none."""
         if self.is_local:
             return Path(self.path(address))
         path = folder / Path(address).name
-        with self._asking(address):
-            self.fs.get_file(self.path(address), str(path), **self._parts)
+
+        def receive() -> None:
+            size = int(self._call("size", self.path(address)))
+            self._call("get_file", self.path(address), str(path), seconds=time_for(size), **self._parts)
+
+        self._patiently(address, receive)
         return path
 
     def sha256(self, address: str) -> str:
         """Of what is kept here, read a piece at a time."""
-        digest = hashlib.sha256()
-        with self._asking(address), self.fs.open(self.path(address), "rb", block_size=4 * CHUNK) as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
+
+        def read() -> str:
+            digest = hashlib.sha256()
+            with self.fs.open(self.path(address), "rb", block_size=4 * CHUNK) as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+            return digest.hexdigest()
+
+        return self._patiently(address, read)
 
     def read(self, address: str) -> bytes | None:
         """A note in JSON, or None where there is none. One that came cut off is no note that is damaged."""
-        with self._asking(address):
-            try:
-                path = self.path(address)
-                content = Path(path).read_bytes() if self.is_local else bytes(self.fs.cat_file(path))
-            except FileNotFoundError:
-                return None
-        if not content.endswith(b"}") and self.size(address) not in (len(content), None):
-            raise StoreUnavailable(f"{self.url}/{address} could not be read to its end; run again")
-        return content
+
+        def receive() -> bytes:
+            path = self.path(address)
+            content = Path(path).read_bytes() if self.is_local else bytes(self._call("cat_file", path))
+            if not content.endswith(b"}") and self._call("size", path) != len(content):
+                raise StoreUnavailable(f"{self.url}/{address} could not be read to its end; run again")
+            return content
+
+        try:
+            return self._patiently(address, receive)
+        except FileNotFoundError:
+            return None
 
     def remove(self, address: str) -> None:
         """Remove a file; one that is gone already is no fault."""
-        with self._asking(address), suppress(FileNotFoundError):
-            self.fs.rm_file(self.path(address))
+        with suppress(FileNotFoundError):
+            self._patiently(address, lambda: self._call("rm_file", self.path(address)))
 
     def files(self, folder: str = "") -> Iterator[Stored]:
         """All files of the place, or of a folder of it."""
         now = datetime.now(UTC).timestamp()
         found: dict[str, Any] = {}
-        with self._asking(folder), suppress(FileNotFoundError):
-            found = self.fs.find(self.path(folder).rstrip("/"), detail=True)
+        with suppress(FileNotFoundError):
+            place = self.path(folder).rstrip("/")
+            found = self._patiently(folder, lambda: self._call("find", place, detail=True, seconds=LISTING_SECONDS))
         for path, info in found.items():
             written: Any = info.get("mtime") or info.get("LastModified") or now
             moment = written.timestamp() if isinstance(written, datetime) else float(written)
@@ -137,8 +170,7 @@ class Place:
         """Where a client opens a file; on S3 it needs no credentials for so long."""
         if self.is_local:
             return Path(self.path(address)).as_uri()
-        with self._asking(address):
-            return str(self.fs.sign(self.path(address), expiration=seconds))
+        return str(self._patiently(address, lambda: self.fs.sign(self.path(address), expiration=seconds)))
 
     def end_uploads(self, older_than: float) -> int:
         """End uploads in parts that nobody has finished in so many seconds: on S3 they are kept, and paid for."""
@@ -147,15 +179,42 @@ class Place:
         bucket, _, prefix = self.root.partition("/")
         before = datetime.now(UTC) - timedelta(seconds=older_than)
         cut: list[Any] = []
-        with self._asking(""), suppress(FileNotFoundError):
-            cut = [u for u in self.fs.list_multipart_uploads(bucket) if u["Key"].startswith(prefix)]
-            cut = [u for u in cut if u["Initiated"] <= before]
+        with suppress(FileNotFoundError):
+            cut = self._patiently("", lambda: self._call("list_multipart_uploads", bucket))
+            cut = [upload for upload in cut if upload["Key"].startswith(prefix) and upload["Initiated"] <= before]
             for upload in cut:
-                self.fs.abort_mpu(bucket, upload["Key"], upload["UploadId"])
+                self._patiently("", partial(self._call, "abort_mpu", bucket, upload["Key"], upload["UploadId"]))
         return len(cut)
 
-    def _not_there(self) -> StoreRefused:
-        return StoreRefused(f"{self.url} is not there; create it first")
+    def _into_what_is_there(self, send: Callable[[], object]) -> None:
+        """Send a file; that a bucket is missing shows only when something is sent there."""
+        try:
+            send()
+        except FileNotFoundError as error:
+            if _code(error) == "NoSuchUpload":  # it was completed, and the answer was lost
+                raise StoreUnavailable(f"{self.url} lost an upload; run again") from error
+            raise StoreRefused(f"{self.url} is not there; create it first") from error
+
+    def _call(self, method: str, *arguments: Any, seconds: float = LEAST_SECONDS, **more: Any) -> Any:
+        """Ask the file system, for so many seconds at most where that can be said."""
+        if isinstance(self.fs, AsyncFileSystem):
+            return sync(self.fs.loop, getattr(self.fs, f"_{method}"), *arguments, timeout=seconds, **more)
+        return getattr(self.fs, method)(*arguments, **more)
+
+    def _patiently(self, address: str, ask: Callable[[], Answer]) -> Answer:
+        """Ask, and ask again where the other side does not answer: it may pass in minutes, and a run took hours."""
+        deadline, pause = math.inf, FIRST_PAUSE
+        while True:
+            try:
+                with self._asking(address):
+                    return ask()
+            except StoreUnavailable as fault:
+                deadline = min(deadline, time.monotonic() + settings().store_patience_seconds)
+                if self.is_local or time.monotonic() + pause > deadline:
+                    raise
+                log.warning("%s; trying again for %.0f s", fault, deadline - time.monotonic())
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     @contextmanager
     def _asking(self, address: str) -> Iterator[None]:
@@ -164,7 +223,7 @@ class Place:
         except FileNotFoundError:
             raise
         except self._faults as error:
-            raise store_error(f"{self.url}/{address}".rstrip("/"), error) from error
+            raise store_error(f"{self.url}/{address}".rstrip("/"), error, refused=self._refuses(error)) from error
 
     @cached_property
     def _faults(self) -> tuple[type[Exception], ...]:
@@ -174,14 +233,20 @@ class Place:
 
         return FAULTS
 
+    def _refuses(self, error: BaseException) -> bool:
+        if not self.on_s3:
+            return False
+        from tasks.s3 import is_refusal  # noqa: PLC0415
 
-@contextmanager
-def _appearing(final: Path) -> Iterator[Path]:
-    """Where to write what appears by a rename, so that what is cut off is left under another name."""
-    part = Path(f"{final}.{uuid.uuid4().hex}.part")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(final)
-    finally:
-        part.unlink(missing_ok=True)
+        return is_refusal(error)
+
+
+def time_for(size: int) -> float:
+    """Seconds that a file of so many bytes may take on its way; one that takes longer comes to nothing."""
+    return LEAST_SECONDS + size / BYTES_PER_SECOND
+
+
+def _code(error: BaseException) -> str:
+    """What S3 calls a fault; s3fs keeps its own error as the cause."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))

@@ -23,7 +23,7 @@ from schemas.media import AUDIO_STEPS_PER_SECOND, Bucket, FittedSample, Role, vi
 from schemas.plan import Generated, Plan
 from schemas.settings import settings
 from tasks.audio import Waveform, of_length
-from tasks.base import base
+from tasks.base import Base, Precision
 from tasks.ffmpeg import decode_audio, decode_video, write_video
 from tasks.store import Artifact, store, temporary_folder
 
@@ -43,32 +43,52 @@ class Segment:
         return f"step {self.step} - {self.sample.caption}"
 
 
-def write_video_reel(path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, progress: Progress) -> None:
+@dataclass(frozen=True)
+class Decoders:
+    """What decodes: the base model, and how precisely it is computed. Sound is always in float32."""
+
+    model: Base
+    precision: Precision
+
+    def video(self) -> VideoDecoder:
+        device, dtype = base_model.pick_device(settings().device), base_model.dtype_of(self.precision.dtype)
+        return VideoDecoder(base_model.load_video_vae(self.model.location, device, dtype))
+
+    def audio(self) -> AudioDecoder:
+        device, place = base_model.pick_device(settings().device), self.model.location
+        return AudioDecoder(base_model.load_audio_vae(place, device), base_model.load_vocoder(place, device))
+
+
+def write_video_reel(
+    path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, decoders: Decoders, progress: Progress
+) -> None:
     """All segments one after the other, each over its caption; with sound where the plan has it."""
     assert bucket.picture is not None and plan.video is not None
     with temporary_folder() as folder:
         sound = folder / "sound.wav" if plan.audio else None
         if sound and plan.audio:
-            decoder = _audio_decoder()
+            decoder = decoders.audio()
             results = (_result(segment, plan.audio, bucket, decoder) for segment in segments)
             _write_sound(sound, results, decoder.sample_rate, "FLOAT")
-        frames = _pictures(segments, plan.video, progress)
+        frames = _pictures(segments, plan.video, decoders.video(), progress)
         first = next(frames)
         height, width = first.shape[:2]
         pixels = (frame.numpy() for frame in chain([first], frames))
         write_video(path, pixels, bucket.picture.fps, (width, height), sound)
 
 
-def write_audio_reel(path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, progress: Progress) -> None:
+def write_audio_reel(
+    path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, decoders: Decoders, progress: Progress
+) -> None:
     """All segments one after the other, as 16-bit stereo; each result after its reference, if it has one."""
     assert plan.audio is not None
-    decoder = _audio_decoder()
+    decoder = decoders.audio()
     _write_sound(path, _sounds(segments, plan.audio, bucket, decoder, progress), decoder.sample_rate, "PCM_16")
 
 
-def _pictures(segments: list[Segment], stream: Generated, progress: Progress) -> Iterator[Tensor]:
-    device = base_model.pick_device(settings().device)
-    decoder = VideoDecoder(base_model.load_video_vae(base().location, device, base_model.pick_dtype(device)))
+def _pictures(
+    segments: list[Segment], stream: Generated, decoder: VideoDecoder, progress: Progress
+) -> Iterator[Tensor]:
     for index, segment in enumerate(segments):
         result = decoder.decode(_latent(segment, "video"))
         yield from captioned(panels(segment.sample, stream, result), segment.caption)
@@ -118,11 +138,6 @@ def _write_sound(path: Path, pieces: Iterable[Waveform], rate: int, subtype: str
     with soundfile.SoundFile(path, "w", rate, channels=2, subtype=subtype, format="WAV") as file:
         for piece in pieces:
             file.write(piece.T)
-
-
-def _audio_decoder() -> AudioDecoder:
-    device, place = base_model.pick_device(settings().device), base().location
-    return AudioDecoder(base_model.load_audio_vae(place, device), base_model.load_vocoder(place, device))
 
 
 def _latent(segment: Segment, modality: str) -> Tensor:

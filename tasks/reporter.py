@@ -26,11 +26,17 @@ Say = Callable[[Event], None]
 
 
 def read_sample(job: JobSample) -> TrainingSample:
-    """A sample's latents; sound is cut to the steps that its clip is long."""
-    tracks = {(track.role, track.modality): load_file(track.path)["latent"] for track in job.latents}
-    latents = {key: latent[: job.audio_steps] if key[1] == "audio" else latent for key, latent in tracks.items()}
-    text = _read_text(job, job)
-    return TrainingSample(name=job.name, plan=job.plan, fps=job.fps, latents=latents, context=text)
+    """A sample's latents; each sound is cut to the steps that its own clip is long."""
+    latents = {(track.role, track.modality): load_file(track.path)["latent"][: track.steps] for track in job.latents}
+    rates = {track.role: track.fps for track in job.latents if track.modality == "video"}
+    return TrainingSample(
+        name=job.name,
+        plan=job.plan,
+        fps=job.fps,
+        latents=latents,
+        context=_read_text(job, job),
+        reference_fps=rates.get("reference"),
+    )
 
 
 def _read_text(job: JobSample | PreviewJob, of: JobSample) -> dict[Modality, Tensor]:

@@ -1,5 +1,6 @@
 """Downloads over s3, with the credentials and the endpoint that the AWS_ variables of this machine name."""
 
+import errno
 from typing import TYPE_CHECKING
 
 import s3fs
@@ -9,6 +10,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     ClientError,
     NoCredentialsError,
     ParamValidationError,
+    PartialCredentialsError,
 )
 
 from tasks.place import CHUNK
@@ -17,6 +19,16 @@ if TYPE_CHECKING:
     from tasks.fetching import Target
 
 FAULTS = (BotoCoreError, ClientError, BodyError, OSError, TimeoutError)  # not all are OSErrors
+WRONG = (errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EMSGSIZE, errno.ENAMETOOLONG)  # what s3fs makes of a 400
+CUT = ("BadDigest", "IncompleteBody", "InvalidPart", "InvalidPartOrder")  # 400s, of bodies that came incomplete
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether asking again would be in vain: credentials that are wrong or missing, a request that makes no sense."""
+    if isinstance(error, PermissionError | NoCredentialsError | PartialCredentialsError | ParamValidationError):
+        return True
+    response = getattr(error.__cause__, "response", None) or {}
+    return getattr(error, "errno", None) in WRONG and response.get("Error", {}).get("Code") not in CUT
 
 
 def fetch_s3(url: str, target: "Target") -> None:

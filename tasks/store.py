@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from fcntl import LOCK_EX, flock
 from functools import lru_cache
@@ -24,6 +25,7 @@ from schemas.store_errors import FULL, StoreUnavailable, store_error
 from tasks.place import Place
 
 TEMPORARY = "tmp"
+FETCHED_AT_ONCE = 4
 READS = 2  # what was garbled on its way is whole the second time
 
 
@@ -99,16 +101,18 @@ class Store:
         return self._note(Artifact(address=address, sha256=digest, size=size), name, seconds)
 
     def publish_text(self, text: str, name: str) -> Artifact:
-        """The same for a small answer, which needs no file on its way."""
+        """The same for a small answer, which needs no file on its way; one that a power cut takes is found anew."""
         content = text.encode()
         digest = hashlib.sha256(content).hexdigest()
         address = _blob(digest, ".json")
         if self.size(address) != len(content):
-            self.place.write(content, address)
-        return self._note(Artifact(address=address, sha256=digest, size=len(content)), name, 0.0)
+            self.place.write(content, address, lasting=False)
+        artifact = Artifact(address=address, sha256=digest, size=len(content))
+        return self._note(artifact, name, 0.0, lasting=False)
 
-    def _note(self, artifact: Artifact, name: str, seconds: float) -> Artifact:
-        self.write_text(Note(artifact=artifact, seconds=round(seconds, 3)).model_dump_json(), f"{name}.json")
+    def _note(self, artifact: Artifact, name: str, seconds: float, *, lasting: bool = True) -> Artifact:
+        note = Note(artifact=artifact, seconds=round(seconds, 3)).model_dump_json()
+        self.place.write(note.encode(), f"{name}.json", lasting=lasting)
         return artifact
 
     def keep(self, path: Path, sha256: str) -> None:
@@ -138,6 +142,30 @@ class Store:
     def media(self, sha256: str) -> AbstractContextManager[Path]:
         """A file that came with an archive or a validation sample, by its content."""
         return self._local(media_address(sha256), sha256)
+
+    def all_local(self, artifacts: Iterable[Artifact], folder: Path) -> dict[Artifact, Path]:
+        """Many artifacts as local files that are there together; of a remote store as copies in one folder.
+
+        Raises:
+            StoreDamaged: as `local` does, of all that are damaged or gone, so that they are made anew together.
+        """
+        wanted = list(dict.fromkeys(artifacts))
+        if not self.place.is_local:
+            folder.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(FETCHED_AT_ONCE, "fetch") as pool:
+            found = list(pool.map(lambda each: self._read_or_fault(each, folder), wanted))
+        if damages := [str(each) for each in found if isinstance(each, StoreDamaged)]:
+            raise StoreDamaged("; ".join(damages))
+        return {each: path for each, path in zip(wanted, found, strict=True) if isinstance(path, Path)}
+
+    def _read_or_fault(self, artifact: Artifact, folder: Path) -> Path | StoreDamaged:
+        copy = folder / Path(artifact.address).name  # named by its content
+        if not self.place.is_local and copy.exists() and self._is_whole(copy, artifact.sha256):
+            return copy
+        try:
+            return self._read_whole(artifact.address, artifact.sha256, folder)
+        except StoreDamaged as damage:
+            return damage
 
     @contextmanager
     def _local(self, address: str, sha256: str) -> Iterator[Path]:

@@ -3,8 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import assert_never
@@ -15,7 +15,7 @@ from pydantic import Field
 from schemas.media import Bucket, Frozen
 from schemas.plan import Plan
 from schemas.settings import BaseWeights, Compile, settings
-from tasks.base import Weights, base
+from tasks.base import Base, Precision
 from tasks.cards import loss_card
 from tasks.child import run_with_less_memory_if_needed
 from tasks.encode import EncodedSample, Latents
@@ -36,7 +36,7 @@ from tasks.job import (
 from tasks.step import Progress, step
 from tasks.store import Artifact, key_of, store
 
-VERSION = 3  # of what the training process makes of its job: raise it when an adapter changes
+VERSION = 4  # of what the training process makes of its job: raise it when an adapter changes
 SEED = 42
 LOGGED_STEPS = 20
 
@@ -81,10 +81,10 @@ class Adapter(Frozen):
 def train_adapter(
     latents: Latents,
     plans: tuple[Plan, ...],
-    bucket: Bucket,
     training: Training,
     previewing: Previewing,
-    weights: Weights,
+    model: Base,
+    precision: Precision,
     on_event: Callable[[Event], None],
 ) -> Adapter:
     """Train on samples[i] by plans[i].
@@ -94,25 +94,34 @@ def train_adapter(
         TrainingInterrupted: it was killed; it goes on from its checkpoint when tried again.
         MachineNotReady: it does not fit the device, or its checkpoint is not its own.
     """
-    key = key_of(VERSION, latents, plans, bucket, training, previewing, weights)
+    key = key_of(VERSION, latents, plans, training, previewing, model.weights("transformer"), precision.dtype)
     with _workplace(key) as folder:
         if done := _finished(key):
             return done
-        with ExitStack() as stack:
-            paths = _Paths(stack)
-            job = Job(
-                key=key,
-                base=base().location,
-                device=settings().device,
-                offload_blocks=settings().offload_blocks,
-                samples=tuple(paths.sample(s, p, bucket) for s, p in zip(latents.samples, plans, strict=True)),
-                previews=paths.previews(latents, previewing),
-                folder=folder,
-                **training.model_dump(),
-            )
-            adapter = _collect(key, run_with_less_memory_if_needed(job, on_event))
+        files = _Files(store().all_local(artifacts_of(latents), folder / "latents"))
+        job = Job(
+            key=key,
+            base=model.location,
+            device=settings().device,
+            dtype=precision.dtype,
+            offload_blocks=settings().offload_blocks,
+            samples=tuple(files.sample(s, p) for s, p in zip(latents.samples, plans, strict=True)),
+            previews=files.previews(latents, previewing),
+            folder=folder,
+            **training.model_dump(),
+        )
+        adapter = _collect(key, run_with_less_memory_if_needed(job, on_event))
         shutil.rmtree(folder)
         return adapter
+
+
+def artifacts_of(latents: Latents) -> Iterator[Artifact]:
+    """All that a training reads."""
+    for sample in (*latents.samples, *latents.previews):
+        yield from (file.artifact for file in sample.latents)
+        yield sample.context
+    if latents.negative:
+        yield latents.negative
 
 
 def _finished(key: str) -> Adapter | None:
@@ -143,32 +152,27 @@ def _workplace(key: str) -> Iterator[Path]:
             os.close(handle)
 
 
-class _Paths:
+class _Files:
     """Artifacts as local files, for as long as the training runs."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self.stack = stack
+    def __init__(self, paths: Mapping[Artifact, Path]) -> None:
+        self.paths = paths
 
-    def of(self, artifact: Artifact) -> Path:
-        return self.stack.enter_context(store().local(artifact))
-
-    def sample(self, sample: EncodedSample, plan: Plan, bucket: Bucket) -> JobSample:
-        latents = [LatentPath(role=f.role, modality=f.modality, path=self.of(f.artifact)) for f in sample.latents]
+    def sample(self, sample: EncodedSample, plan: Plan) -> JobSample:
+        latents = tuple(
+            LatentPath(role=f.role, modality=f.modality, path=self.paths[f.artifact], fps=f.fps, steps=f.steps)
+            for f in sample.latents
+        )
         return JobSample(
-            name=sample.name,
-            plan=plan,
-            fps=sample.fps,
-            audio_steps=bucket.at(sample.fps).audio_steps,
-            latents=tuple(latents),
-            context=self.of(sample.context),
+            name=sample.name, plan=plan, fps=sample.fps, latents=latents, context=self.paths[sample.context]
         )
 
     def previews(self, latents: Latents, previewing: Previewing) -> PreviewJob | None:
         if not latents.negative or not latents.previews:
             return None
         return PreviewJob(
-            samples=tuple(self.sample(p, previewing.plan, previewing.bucket) for p in latents.previews),
-            negative=self.of(latents.negative),
+            samples=tuple(self.sample(preview, previewing.plan) for preview in latents.previews),
+            negative=self.paths[latents.negative],
             bucket=previewing.bucket,
             stg_scale=previewing.stg_scale,
         )
@@ -247,15 +251,15 @@ class _Watcher:
 def train(
     latents: Latents,
     plans: tuple[Plan, ...],
-    bucket: Bucket,
     training: Training,
     previewing: Previewing,
-    weights: Weights,
+    model: Base,
+    precision: Precision,
 ) -> Adapter:
     """Train the adapter, one sample a step, with previews in between."""
-    if base().random_weights:
+    if model.random_weights:
         get_run_logger().warning("the tiny base model has random weights: its previews are noise")
-    adapter = train_adapter(latents, plans, bucket, training, previewing, weights, _Watcher(training.steps))
+    adapter = train_adapter(latents, plans, training, previewing, model, precision, _Watcher(training.steps))
     with store().local(adapter.losses) as path:
         loss_card(json.loads(path.read_text()))
     return adapter

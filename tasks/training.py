@@ -50,7 +50,7 @@ def _train(job: Job, say: Say) -> None:
     rank = process_rank()
     device = _device(job, rank)
     plan = job.samples[0].plan
-    dtype = base_model.pick_dtype(device)
+    dtype = base_model.dtype_of(job.dtype)
     repeat_exactly(job.deterministic)
     transformer = base_model.load_transformer(
         job.base, plan.modalities, device, dtype, job.base_weights, job.offload_blocks

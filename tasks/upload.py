@@ -14,7 +14,6 @@ from schemas.media import Frozen
 from schemas.result import DatasetReport, File
 from schemas.settings import settings
 from schemas.store_errors import StoreUnavailable
-from tasks.base import base
 from tasks.page import page
 from tasks.place import Place
 from tasks.step import step
@@ -86,13 +85,7 @@ def describe_adapter(weights: Artifact) -> dict[str, Any]:
         metadata = file.metadata() or {}
     layers = {key.split(".")[2] for key in shapes}
     targets = sorted({key.split(".lora_")[0].split(".", 3)[3] for key in shapes})
-    model = base()
     return {
-        "base_model": {
-            "id": model.id,
-            "fingerprint": model.fingerprints["transformer"],
-            "random_weights": model.random_weights,
-        },
         "adapter": {"targets": targets, "shapes": shapes, "metadata": metadata},
         "stg_block": stg_block_of(len(layers)),
         "libraries": {name: version(name) for name in LIBRARIES},

@@ -7,14 +7,14 @@ from prefect import get_run_logger
 
 from schemas.media import Bucket, FittedSample, Frozen
 from schemas.plan import Plan
-from tasks.base import Weights
+from tasks.base import Base, Precision
 from tasks.cards import preview_card
-from tasks.reel import Segment, write_audio_reel, write_video_reel
+from tasks.reel import Decoders, Segment, write_audio_reel, write_video_reel
 from tasks.step import Progress, step
 from tasks.store import Artifact, key_of, store, temporary_folder
 from tasks.train import Adapter
 
-VERSION = 2  # of how a reel is made: raise it when one looks or sounds different
+VERSION = 3  # of how a reel is made: raise it when one looks or sounds different
 
 
 class Reel(Frozen):
@@ -29,7 +29,7 @@ def make_reel(
     samples: tuple[FittedSample, ...],
     plan: Plan,
     bucket: Bucket,
-    weights: Weights,
+    decoders: Decoders,
     progress: Callable[[int, int], None],
 ) -> Reel:
     """Decode every preview of the training and join them in the order of the steps."""
@@ -37,22 +37,30 @@ def make_reel(
     if not segments:
         return Reel(file=None)
     suffix = ".mp4" if plan.video else ".wav"
-    address = f"reels/{key_of(VERSION, adapter, samples, plan, bucket, weights)}{suffix}"
+    weights, dtype = decoders.model.weights("vae", "audio_vae", "vocoder"), decoders.precision.dtype
+    address = f"reels/{key_of(VERSION, adapter, samples, plan, bucket, weights, dtype)}{suffix}"
     reel = store().find(address)
     if reel is None:
         with temporary_folder() as folder:
             path = Path(folder / f"reel{suffix}")
             write = write_video_reel if plan.video else write_audio_reel
-            write(path, segments, plan, bucket, progress)
+            write(path, segments, plan, bucket, decoders, progress)
             reel = store().publish(path, address)
     return Reel(file=reel, suffix=suffix)
 
 
 @step("validate", version=VERSION)
-def validate(adapter: Adapter, samples: tuple[FittedSample, ...], plan: Plan, bucket: Bucket, weights: Weights) -> Reel:
+def validate(
+    adapter: Adapter,
+    samples: tuple[FittedSample, ...],
+    plan: Plan,
+    bucket: Bucket,
+    model: Base,
+    precision: Precision,
+) -> Reel:
     """The reel of all previews, from before the first step to the last."""
     progress = Progress("validate", "Previews decoded")
-    reel = make_reel(adapter, samples, plan, bucket, weights, progress)
+    reel = make_reel(adapter, samples, plan, bucket, Decoders(model, precision), progress)
     progress(1, 1)
     if reel.file:
         preview_card(reel.file, reel.suffix)

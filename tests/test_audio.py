@@ -1,18 +1,22 @@
 """Sound: windows, silence where a track does not reach, stretching, the settled peak."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from schemas.errors import MissingTool, UnreadableClip
 from schemas.media import Bucket, FittedAudio, Fitting, Picture, Sample
 from schemas.plan import Track
-from tasks.audio import LOUDEST_PEAK, peak_gain
+from tasks.audio import LOUDEST_PEAK, peak_gain, resample
 from tasks.ffmpeg import decode_audio, decode_video, still, write_video
 from tasks.fitting import fit_samples
 from tasks.probe import probe
 from tests import clips
 
 RATE = 16_000
+GOLDEN = Path(__file__).parent / "golden"
 TRACKS = (Track(role="target", modality="video"), Track(role="target", modality="audio"))
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=17, fps=24))
 
@@ -30,10 +34,29 @@ def fit_one(path, fitting, tracks=TRACKS, bucket=BUCKET):
     return fit_samples((Sample(name="a", caption="", files={"target": clips.kept(path)}),), bucket, tracks, fitting)
 
 
+def safetensors_of(name):
+    with safe_open(GOLDEN / f"{name}.safetensors", "np") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+
+
 def seconds_of_sound(wave):
     """From where to where it is not silent."""
     loud = np.flatnonzero(np.abs(wave[0]) > 0.02)
     return loud[0] / RATE, loud[-1] / RATE
+
+
+@pytest.mark.parametrize("rate", [48000, 44100, 32000, 22050, 11025, 8000, 96000])
+def test_sound_is_resampled_to_the_official_numbers(rate):
+    golden, _ = safetensors_of("resample")
+    resampled = resample(golden[f"in.{rate}"], rate, RATE)
+    assert np.abs(resampled - golden[f"out.{rate}"]).max() < 1e-6
+
+
+def test_sound_at_a_rate_that_shares_no_divisor_with_ours_is_resampled_too():
+    time = np.arange(23_999) / 47_999
+    wave = resample(np.float32([np.sin(2 * np.pi * 440 * time)] * 2), 47_999, RATE)
+    assert wave.shape == (2, 8000)
+    assert np.abs(wave[0, 50:-50] - np.sin(2 * np.pi * 440 * np.arange(8000) / RATE)[50:-50]).max() < 2e-3
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".mp3", ".flac", ".ogg", ".aac", ".m4a"])

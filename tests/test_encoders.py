@@ -4,6 +4,8 @@ from functools import lru_cache
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
 from models.base import load_audio_vae, load_text, load_video_vae, load_vocoder
 from models.decoders import AudioDecoder, VideoDecoder
@@ -95,6 +97,17 @@ def test_a_prompt_becomes_text_for_both_streams():
 @pytest.mark.parametrize("prompt", ["", "Grüße, 世界 🎹", "word " * 2000])
 def test_any_prompt_can_be_encoded(prompt):
     assert text_encoder().encode(prompt)["audio"].isfinite().all()
+
+
+def test_a_prompt_begins_with_the_mark_of_a_beginning_whatever_its_tokenizer_does(tmp_path):
+    tokenizer, *models = load_text(tiny_base(), CPU, torch.float32)
+    tokenizer.save_pretrained(tmp_path)
+    bare = AutoTokenizer.from_pretrained(tmp_path)
+    bare._tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    assert bare("a cat").input_ids == tokenizer("a cat").input_ids[1:]
+    for prompt in ("a cat", "", "word " * 2000):
+        said = [TextEncoder(each, *models).encode(prompt)["video"] for each in (bare, tokenizer)]
+        assert said[0].equal(said[1])
 
 
 def test_gemma_in_8_bits_says_nearly_the_same_and_its_connectors_stay_whole():
