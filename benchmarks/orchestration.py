@@ -35,7 +35,7 @@ from schemas.settings import settings
 from tasks.job import Finished
 from tasks.probe import AudioProbe, Probe
 
-STEPS = ("download", "extract", "match", "fit", "dataset_report", "encode", "train", "note_run", "upload", "bill")
+STEPS = ("download", "extract", "match", "fit", "dataset_report", "encode", "train", "upload", "bill")
 NAME = "audio-extend-prefix"
 REUSED = 50
 
@@ -67,7 +67,7 @@ def take_out_the_work() -> None:
     probe = Probe(audio=AudioProbe(channels=1, rate=16000, start=0.0, seconds=0.6))
     latent = {"latent": torch.zeros(10, 128)}
 
-    def constant(wanted: Any) -> Any:
+    def constant(wanted: Any, encoders: Any) -> Any:
         return ((want, latent) for want in wanted)
 
     def trained(job: Any, on_event: Any) -> list[Any]:
@@ -82,7 +82,7 @@ def take_out_the_work() -> None:
         (looking, "probe", lambda path, name, kind: probe),
         (fitting, "decode_audio", lambda path, content, rate, name: np.full((1, 100), 0.5, np.float32)),
         (encoding, "_ENCODERS", {"audio": constant, "text": constant}),
-        (train, "run_with_less_memory_if_needed", trained),
+        (train, "train_in_child", trained),
         (train, "loss_card", lambda losses: None),
     ]
     for module, name, replacement in replacements:

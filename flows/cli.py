@@ -12,7 +12,8 @@ from typing import Any, TextIO
 from flows.unfinished import Unfinished, unfinished
 from schemas.endpoint import Endpoint
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import Detail, InputRejected, LtxFlowsError, RequestRejected
+from schemas.errors import LtxFlowsError
+from schemas.rejections import Detail, InputRejected, RequestRejected
 from schemas.request import TrainRequest
 from schemas.settings import settings
 
@@ -89,7 +90,7 @@ def _run(options: argparse.Namespace, out: TextIO) -> None:
         os.environ["LTX_FLOWS_OUTPUTS"] = str(options.output.absolute())
         settings.cache_clear()
     with unfinished(endpoint.name, request) as note:
-        _print(_run_flow(endpoint, request, note), out)
+        _print(_told_again(note) or _run_flow(endpoint, request, note), out)
         out.flush()
 
 
@@ -108,7 +109,7 @@ def _demo(options: argparse.Namespace, out: TextIO) -> None:
     endpoint = ENDPOINTS[options.endpoint]
     request = endpoint.read(make_demo(endpoint))
     with unfinished(endpoint.name, request) as note:
-        out.write(summary(_run_flow(endpoint, request, note)))
+        out.write(summary(_told_again(note) or _run_flow(endpoint, request, note)))
 
 
 def _serve(options: argparse.Namespace, out: TextIO) -> None:
@@ -158,6 +159,20 @@ def _doctor(options: argparse.Namespace, out: TextIO) -> None:
     out.write("".join(f"{'ok     ' if f.ready else 'MISSING'}  {f.what}: {f.state}\n" for f in findings))
     if missing := [finding.what for finding in findings if not finding.ready]:
         raise LtxFlowsError(f"not ready: {', '.join(missing)}")
+
+
+def _told_again(note: Unfinished) -> dict[str, Any] | None:
+    """The result of a run that was killed after its bill and before anybody read it; it is not run or billed again."""
+    run_id = note.first_run()
+    if run_id is None:
+        return None
+    from tasks.delivery import told_again  # noqa: PLC0415
+
+    result = told_again(str(run_id))
+    if result is None:
+        return None
+    print(f"run {run_id} had ended and was billed; this is what it made", file=sys.stderr)
+    return dict(result.model_dump(mode="json"))
 
 
 def _run_flow(endpoint: Endpoint[Any], request: TrainRequest, note: Unfinished) -> dict[str, Any]:

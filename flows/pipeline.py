@@ -1,6 +1,6 @@
 """The sentence, once: download, extract, match, fit, encode, train, validate, upload, bill."""
 
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from prefect import get_run_logger, runtime
@@ -11,94 +11,127 @@ from prefect.states import Cancelled, Failed
 from flows.cancellation import called_off
 from flows.config import training_config
 from schemas.endpoint import Endpoint
-from schemas.errors import TRAINING_DATA, InputRejected, StoreDamaged
+from schemas.errors import StoreDamaged
+from schemas.media import MediaFile
 from schemas.plan import Plan
-from schemas.preview import GivenFile, PreviewSample
+from schemas.rejections import TRAINING_DATA, InputRejected
 from schemas.request import TrainRequest
 from schemas.result import TrainingResult
-from tasks.base import ENCODERS, base
+from schemas.settings import settings
+from tasks.base import base_model_of, precision
 from tasks.bill import bill
 from tasks.cards import dataset_card
 from tasks.debug import debug_dataset
+from tasks.delivery import open_outputs
 from tasks.download import download
 from tasks.encode import encode
 from tasks.extract import extract
+from tasks.extracting import Extracted
 from tasks.fit import fit, fit_previews
+from tasks.given import with_media
+from tasks.in_use import Usage, current_run
+from tasks.looking import together
 from tasks.match import match
+from tasks.matching import Matched
 from tasks.outcomes import tell_rejection
-from tasks.pruning import note_run
 from tasks.report import dataset_report
+from tasks.results import results_in_store
+from tasks.settling import Fitted
 from tasks.train import Previewing, Training, train
 from tasks.upload import upload
 from tasks.validate import validate
 
 Outcome = TrainingResult | State[TrainingResult]
+MOST_DAMAGES = 20  # that one run mends; the disk itself is broken where there are more
+
+
+class Data(NamedTuple):
+    """The training data, ready to be encoded."""
+
+    matched: Matched
+    clips: Fitted
 
 
 def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult:
     """Download, extract, match, fit, encode, train, validate, upload, bill."""
-    run_id = str(runtime.flow_run.id)
-    model = base()
+    run_id = current_run()
+    used = Usage(run_id)
     bucket, shown = request.bucket, request.preview_bucket
     plan, preview_plan = endpoint.plan(request, bucket), endpoint.plan(request, shown)
     training = Training(rank=request.rank, steps=request.number_of_steps, learning_rate=request.learning_rate)
     previewing = Previewing(plan=preview_plan, bucket=shown, stg_scale=request.stg_scale)
 
-    archive = download(request.training_data_url, TRAINING_DATA)
-    given = download_given(request, preview_plan)
-    files = extract(archive)
-    matched = match(files, endpoint.layout)
-    clips = fit(matched.samples, bucket, plan.tracks, request.fitting)
-    openings = fit_previews(given, preview_plan, shown, request.fitting)
+    open_outputs(run_id)  # before anything is spent
+    (matched, clips), openings = together(
+        lambda: training_data(endpoint, request, plan, used), lambda: opening_media(request, preview_plan, used)
+    )
     report = dataset_report(matched, clips, bucket, (*request.notes, *openings.warnings), plan)
     dataset_card(report)
+    model, computed = base_model_of(settings().base_model), precision()
     latents = encode(
         clips.samples,
         request.trigger_phrase,
         openings.samples,
         request.validation_negative_prompt,
-        model.weights(*ENCODERS),
+        model,
+        computed,
     )
+    used.note(latents)
     plans = tuple(endpoint.plan(request, bucket.at(clip.fps)) for clip in clips.samples)  # at each clip's own rate
-    adapter = train(latents, plans, bucket, training, previewing, model.weights("transformer"))
-    reel = validate(adapter, openings.samples, preview_plan, shown, model.weights("vae", "audio_vae", "vocoder"))
+    adapter = train(latents, plans, training, previewing, model, computed)
+    used.note(adapter)
+    reel = validate(adapter, openings.samples, preview_plan, shown, model, computed)
     debug = debug_dataset(clips.samples, plans, request.trigger_phrase) if request.debug_dataset else None
-    note_run(run_id, archive, files, given, clips, openings, latents, adapter, reel)  # pruning spares what it used
-    delivery = upload(run_id, adapter, reel, report, training_config(endpoint, request, training, previewing), debug)
-    return bill(delivery, run_id, endpoint.name, endpoint.price(request.number_of_steps))
+    used.note(reel, *([debug] if debug else []))
+    config = training_config(endpoint, request, training, previewing, model)
+    delivery = upload(run_id, adapter, reel, report, config, debug)
+    result = bill(delivery, run_id, endpoint.name, endpoint.price(request.number_of_steps))
+    used.end()
+    return result
 
 
-def download_given(request: TrainRequest, plan: Plan) -> tuple[PreviewSample, ...]:
-    """The media of the validation samples."""
-    return tuple(
-        PreviewSample(
-            name=f"preview {index + 1}",
-            prompt=sample.prompt,
-            given=tuple(
-                GivenFile(track=track, file=download(url, where), where=where)
-                for track, url, where in sample.given(plan.given_tracks, ("validation", index))
-            ),
-        )
-        for index, sample in enumerate(request.previews)
-    )
+def training_data(endpoint: Endpoint[Any], request: TrainRequest, plan: Plan, used: Usage) -> Data:
+    """The archive's samples, as they will be seen."""
+    archive: MediaFile = download(request.training_data_url, TRAINING_DATA)
+    files: Extracted = extract(archive)
+    used.note(archive, files)
+    matched: Matched = match(files, endpoint.layout)
+    return Data(matched, fit(matched.samples, request.bucket, plan.tracks, request.fitting))
+
+
+def opening_media(request: TrainRequest, plan: Plan, used: Usage) -> Fitted:
+    """What previews are generated from, as it will be seen."""
+    previews = with_media(request.previews, plan.given_tracks, download)
+    used.note(*(given.file for preview in previews for given in preview.given))
+    fitted: Fitted = fit_previews(previews, plan, request.preview_bucket, request.fitting)
+    return fitted
 
 
 def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
-    """The whole run. Data that is wrong ends it red, named Rejected, with the 422's own words, not tried again.
-
-    A damaged artifact was removed when it was noticed; going through the steps once more makes it anew and finds the
-    rest in the cache.
-    """
+    """The whole run. Data that is wrong ends it red, named Rejected, with the 422's own words, not tried again."""
     if called_off(UUID(runtime.flow_run.id)):
         return Cancelled(message="cancelled before it began")
     try:
-        try:
-            return train_lora(endpoint, request)
-        except StoreDamaged as damage:
-            get_run_logger().warning("%s; going through the steps once more", damage)
-            return train_lora(endpoint, request)
+        with results_in_store():
+            return _mended(endpoint, request)
     except InputRejected as error:
         tell_rejection(str(runtime.flow_run.id), error)
         return Failed(name="Rejected", message=f"422 {error}", data=error)
     finally:
         APILogHandler().flush()  # else clients of a quick run hear of its end before its last lines
+
+
+def _mended(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult:
+    """Go through the steps, and again from where an artifact was damaged.
+
+    A damaged artifact is removed when it is noticed: the next time it is made anew, and the rest comes from the cache.
+    """
+    damages: list[str] = []
+    while True:
+        try:
+            return train_lora(endpoint, request)
+        except StoreDamaged as damage:
+            damages.append(str(damage))
+            if damages.count(str(damage)) > 1 or len(damages) > MOST_DAMAGES:
+                raise
+            get_run_logger().warning("%s; going through the steps once more", damage)

@@ -3,33 +3,41 @@
 from typing import Any
 
 from schemas.endpoint import Endpoint
-from schemas.errors import TRAINING_DATA
-from schemas.preview import GivenFile, PreviewSample
+from schemas.plan import Plan
+from schemas.rejections import TRAINING_DATA
 from schemas.request import TrainRequest
 from schemas.result import PlanAnswer
 from tasks.extracting import extract_archive
 from tasks.fetching import fetch
-from tasks.given import settle_given
-from tasks.matching import match_samples
+from tasks.given import settle_given, with_media
+from tasks.looking import each, together
+from tasks.matching import Matched, match_samples
 from tasks.report import dataset_report
-from tasks.settling import settle_samples
+from tasks.settling import Fitted, settle_samples
 
 
 def plan_run(endpoint: Endpoint[Any], request: TrainRequest) -> PlanAnswer:
     """What a run of this request would train on, and what it would cost.
 
     Raises:
-        InputRejected: for the reasons that would end the run, as far as probing shows them.
+        InputRejected: for the reasons that would end the run, all of them, as far as probing shows them.
     """
     bucket, shown = request.bucket, request.preview_bucket
     plan, preview_plan = endpoint.plan(request, bucket), endpoint.plan(request, shown)
-    matched = match_samples(extract_archive(fetch(request.training_data_url, TRAINING_DATA)), endpoint.layout)
-    fitted = settle_samples(matched.samples, bucket, plan.tracks, request.fitting)
-    for index, sample in enumerate(request.previews):
-        tracks = sample.given(preview_plan.given_tracks, ("validation", index))
-        given = tuple(GivenFile(track=track, file=fetch(url, where), where=where) for track, url, where in tracks)
-        preview = PreviewSample(name=f"preview {index + 1}", prompt=sample.prompt, given=given)
-        settle_given(preview, preview_plan, shown, request.fitting)
+    (matched, fitted), _ = together(
+        lambda: _training_data(endpoint, request, plan), lambda: _check_previews(request, preview_plan)
+    )
     report = dataset_report(matched, fitted, bucket, request.notes)
     price = endpoint.price(request.number_of_steps)
     return PlanAnswer(**report.model_dump(exclude={"ignored"}), billable_units=price.billable_units, usd=price.usd)
+
+
+def _training_data(endpoint: Endpoint[Any], request: TrainRequest, plan: Plan) -> tuple[Matched, Fitted]:
+    archive = fetch(request.training_data_url, TRAINING_DATA)
+    matched = match_samples(extract_archive(archive), endpoint.layout)
+    return matched, settle_samples(matched.samples, request.bucket, plan.tracks, request.fitting)
+
+
+def _check_previews(request: TrainRequest, plan: Plan) -> None:
+    previews = with_media(request.previews, plan.given_tracks, fetch)
+    each(lambda preview: settle_given(preview, plan, request.preview_bucket, request.fitting), previews)

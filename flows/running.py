@@ -14,20 +14,26 @@ from prefect.states import Pending
 from flows.privacy import without_secrets
 from flows.unfinished import Unfinished
 from schemas.request import TrainRequest
+from tasks.in_use import DELIVERED_AS
 
 
 def run_or_continue(flow: Flow[..., Any], request: TrainRequest, note: Unfinished) -> State[Any]:
     """Run the flow to its end.
 
-    Prefect keeps what a run was asked for: it is told the request without the secrets in its URLs.
+    Prefect keeps what a run was asked for: it is told the request without the secrets in its URLs. A run that Prefect
+    has lost goes on as another one of Prefect's, and delivers and is billed under its first id.
     """
     with get_client(sync_client=True) as client:
-        run = _cut_off(client, note.run_id())
+        run = _cut_off(client, note.last_run())
         if run is None:
             asked = {"request": without_secrets(request.model_dump(mode="json"))}
             run = client.create_flow_run(flow, parameters=asked, state=Pending())
             note.begin(run.id)
-    ended = run_flow_sync(flow, flow_run=run, parameters={"request": request}, return_type="state")
+    mark = DELIVERED_AS.set(str(note.first_run()))
+    try:
+        ended = run_flow_sync(flow, flow_run=run, parameters={"request": request}, return_type="state")
+    finally:
+        DELIVERED_AS.reset(mark)
     assert isinstance(ended, State)
     return ended
 

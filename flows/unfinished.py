@@ -1,12 +1,13 @@
 """A request whose run was cut off goes on as the same run when it is typed again: one folder, one bill.
 
-HOME/runs/<sha256 of what was asked> names the Prefect run from its start until its outputs have been told; killed,
-failed or interrupted in between, it stays. Whoever runs the request holds the kernel's lock on the note, so that the
-same request typed twice at the same time is two runs. The note holds an id, nothing of the request.
+HOME/runs/<sha256 of what was asked> names the run from its start until its outputs have been told; killed, failed or
+interrupted in between, it stays. Whoever runs the request holds the kernel's lock on the note, so that the same request
+typed twice at the same time is two runs. The note holds ids, nothing of the request.
 """
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -14,9 +15,13 @@ from itertools import count
 from pathlib import Path
 from uuid import UUID
 
-from schemas.errors import InputRejected
+from schemas.rejections import InputRejected
 from schemas.request import TrainRequest
 from schemas.settings import settings
+from tasks.durable import on_disk
+
+SECONDS_TO_DIE = 5.0  # a process that was killed gives its gigabytes back first, then its locks
+SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class Unfinished:
@@ -25,16 +30,28 @@ class Unfinished:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def run_id(self) -> UUID | None:
-        """The run that was cut off, or None where this one is new."""
-        try:
-            return UUID(self.path.read_text())
-        except ValueError:  # empty, or cut off while it was written: the run had not begun
-            return None
+    def first_run(self) -> UUID | None:
+        """The run that was cut off, under whose id files are delivered and billed; None where this one is new."""
+        runs = self._runs()
+        return runs[0] if runs else None
+
+    def last_run(self) -> UUID | None:
+        """The Prefect run to go on with: another one where Prefect has lost the first."""
+        runs = self._runs()
+        return runs[-1] if runs else None
 
     def begin(self, run_id: UUID) -> None:
-        """From here on the run is the one to continue."""
-        self.path.write_text(str(run_id))
+        """From here on the run is the one to continue, also after a power cut."""
+        runs = [*self._runs()[:1], run_id]
+        self.path.write_text("\n".join(map(str, dict.fromkeys(runs))))
+        on_disk(self.path)
+        on_disk(self.path.parent)
+
+    def _runs(self) -> list[UUID]:
+        try:
+            return [UUID(line) for line in self.path.read_text().splitlines()]
+        except ValueError:  # cut off while it was written: the run had not begun
+            return []
 
 
 @contextmanager
@@ -64,11 +81,23 @@ def _first_free(folder: Path, name: str) -> Iterator[Path]:
         path = folder / f"{name}-{number}"
         handle = os.open(path, os.O_CREAT | os.O_RDWR)
         try:
-            flock(handle, LOCK_EX | LOCK_NB)
-            if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:  # not removed while we opened it
+            # not taken over while its holder dies: the same request would become a second run, and a second bill
+            if _taken(handle) and path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
                 yield path
                 return
-        except BlockingIOError:
-            continue
         finally:
             os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    """Lock the note, once a holder that is dying has gone; False where it lives on."""
+    deadline = time.monotonic() + SECONDS_TO_DIE
+    while True:
+        try:
+            flock(handle, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        else:
+            return True

@@ -77,7 +77,9 @@ def _check_lengths(folder: Path) -> None:
             except (ValueError, KeyError, TypeError, AttributeError):
                 ends = [size]
         if size != 8 + header + max(ends, default=0):
-            raise BaseModelUnavailable(f"{path} is damaged: it has {size} bytes, and its header says otherwise; {AGAIN}")
+            raise BaseModelUnavailable(
+                f"{path} is damaged: it has {size} bytes, and its header says otherwise; {AGAIN}"
+            )
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -163,6 +165,7 @@ def load_transformer(
     dtype: torch.dtype,
     kept_as: BaseWeights = "bf16",
     away: OffloadedBlocks = 0,
+    beat: Callable[[], None] = lambda: None,
 ) -> LTX2VideoTransformer3DModel:
     """The transformer, frozen, with only the weights that these streams need.
 
@@ -171,6 +174,7 @@ def load_transformer(
 
     Args:
         away: blocks, counted from the first, whose weights stay in main memory; `auto`: as few as the device needs.
+        beat: called for every weight; all of them together take minutes.
 
     Raises:
         BaseModelUnavailable: the component is missing, incomplete, or not an LTX-2.3.
@@ -185,7 +189,10 @@ def load_transformer(
         if away == "auto":
             away = _blocks_to_send_away(model, wanted, dtype, kept_as, device)
         first = device if kept_as == "bf16" and not away else torch.device("cpu")
-        weights = {name: tensor.to(dtype) for name, tensor in _read(folder, wanted, first)}
+        weights: dict[str, torch.Tensor] = {}
+        for name, tensor in _read(folder, wanted, first):
+            weights[name] = tensor.to(dtype)
+            beat()
     if missing := wanted - weights.keys():
         raise BaseModelUnavailable(f"{base}/transformer lacks {len(missing)} weights, e.g. {min(missing)}; {ADVICE}")
     model.load_state_dict(weights, strict=False, assign=True)

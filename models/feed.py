@@ -57,7 +57,9 @@ class Feed:
         """A batch of the sample that makes the longest sequence: where it fits, all do."""
         lengths = [sum(each.tokens.latent.shape[1] for each in sample.values()) for sample in self.samples]
         longest = self.samples[lengths.index(max(lengths))]
-        return self._there((training_streams(longest, generator_of("noise", self.schedule.seed, 0)),) * self.schedule.batch)
+        return self._there(
+            (training_streams(longest, generator_of("noise", self.schedule.seed, 0)),) * self.schedule.batch
+        )
 
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(1) as worker:

@@ -4,7 +4,7 @@ Source: facts/ltx23.md, section F; golden/README.md, `sample_*`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -117,6 +117,7 @@ def sample(
     negative: Context,
     guidance: Guidance,
     noise: Mapping[Modality, Tensor],
+    beat: Callable[[], None] = lambda: None,
 ) -> Latents:
     """Latents of one preview.
 
@@ -126,6 +127,7 @@ def sample(
         given: as in a TrainingSample; a target holds at least the prefix, or all of it under a mask.
         positive, negative: [S, D] text per modality.
         noise: from `draw_noise`.
+        beat: called after every step; all of them together take minutes.
 
     Returns:
         Video [128, F, h, w] and audio [T, 128], float32 on the CPU; what was given comes back exactly.
@@ -143,6 +145,7 @@ def sample(
     state = {modality: target.tokens.latent for modality, target in targets.items()}
     for step in range(guidance.steps):
         state = _step(model, targets, state, sigmas[step : step + 2], guidance)
+        beat()
     return {m: _target_latent(state[m], m, target.grid) for m, target in targets.items()}
 
 

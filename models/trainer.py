@@ -83,6 +83,8 @@ class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not t
         self.zero_grad()  # of the adapter: nothing else is a parameter of this module
         self.manual_backward(losses.sum())
         norm = self.clip()
+        # as torch's gradient scaler does: an update that is not finite is left out, and the device is not waited for
+        optimizer.optimizer.found_inf = norm.isfinite().logical_not().float()
         optimizer.step()
         falling.step()
         self.measured = Measured(tokens * self.trainer.world_size, self._over_devices(losses.detach()), norm)
@@ -114,7 +116,7 @@ class Measured:
 
     tokens: int
     losses: Tensor  # [number of modalities]
-    gradient_norm: Tensor  # before clipping
+    gradient_norm: Tensor  # before clipping; where it is not finite, nothing was updated
 
 
 def trainer_options(

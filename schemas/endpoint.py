@@ -7,9 +7,9 @@ from typing import Any, Generic, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from schemas.errors import RequestRejected
 from schemas.media import Bucket, Frozen, Modality, Role
 from schemas.plan import Plan
+from schemas.rejections import RequestRejected
 from schemas.request import TrainRequest, ValidationSample
 from schemas.result import Billing
 

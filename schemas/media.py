@@ -144,6 +144,7 @@ class Clip(Frozen):
 
     video: FittedVideo | None = None
     audio: FittedAudio | None = None
+    mask_frames: int | None = None  # that a mask's file has; the last one is held
 
     @property
     def tracks(self) -> dict[Modality, FittedVideo | FittedAudio]:

@@ -1,8 +1,8 @@
 """What previews are generated from: the files that validation samples bring, each for its track."""
 
-from schemas.errors import Loc
 from schemas.media import Frozen, MediaFile
 from schemas.plan import Track
+from schemas.rejections import Loc
 
 
 class GivenFile(Frozen):

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, LiteralString
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from schemas.errors import Loc
 from schemas.media import (
     LONGEST_PREVIEW_FRAMES,
     Bucket,
@@ -21,6 +20,7 @@ from schemas.media import (
     snap_frames,
 )
 from schemas.plan import Track
+from schemas.rejections import Loc
 
 Url = Annotated[str, Field(min_length=1)]
 Rank = Literal[8, 16, 32, 64, 128]

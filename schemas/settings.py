@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     deterministic: bool = Field(
         True, description="A resumed run gives the same bytes on a GPU, too; off, the fastest attention is used."
     )
+    training_silence_seconds: float = Field(
+        1800, ge=10, description="How long a training process may say nothing before it is taken for hung and ended."
+    )
     allow_private_hosts: bool = Field(False, description="Allow downloads from loopback and private addresses.")
     allow_file_root: Path | None = Field(None, description="Allow file:// and plain paths below this folder.")
     max_download_bytes: int = Field(50 * 2**30, description="Largest file that is downloaded.")

@@ -1,6 +1,7 @@
 """Sound as numbers: cut to its window, resampled, stretched, its peak settled. Always stereo, float32 [2, N]."""
 
 import math
+import subprocess
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import soundfile
 import soxr
 from numpy.lib.stride_tricks import sliding_window_view
 
+from schemas.errors import MachineNotReady, ProgramKilled
 from schemas.media import FittedAudio
 from tasks.media_tool import program
 
@@ -114,13 +116,20 @@ def keep_pitch(wave: Waveform, rate: int, stretch: float) -> Waveform:
 
     Raises:
         MissingTool: rubberband is not installed.
+        ProgramKilled: it was ended by somebody else.
+        MachineNotReady: it does not work.
     """
     peak = float(np.abs(wave).max(initial=0.0))
     if peak < SILENCE:
         return np.zeros((2, round(wave.shape[1] * stretch)), np.float32)
     program("rubberband")
     scale = STRETCHING_PEAK / peak
-    slower = pyrubberband.time_stretch(wave.T * scale, rate, 1 / stretch, rbargs={"--fine": ""})
+    try:
+        slower = pyrubberband.time_stretch(wave.T * scale, rate, 1 / stretch, rbargs={"--fine": ""})
+    except subprocess.CalledProcessError as error:
+        if error.returncode < 0:
+            raise ProgramKilled(f"rubberband was ended by signal {-error.returncode}; run again") from error
+        raise MachineNotReady(f"rubberband does not work: it ended with code {error.returncode}") from error
     return np.asarray(slower.T / scale, np.float32)
 
 

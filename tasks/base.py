@@ -1,18 +1,18 @@
 """The base model of the settings: what the user calls it, which version, where it is, and what its weights are."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from prefect import get_run_logger, runtime, task
+from prefect import get_run_logger, task
 from prefect.context import TaskRunContext
 
 from models import base as base_model
-from schemas.errors import BaseModelUnavailable
 from schemas.media import Frozen
 from schemas.settings import BaseWeights, settings
 from tasks.hub import fetch_snapshot, newest_revision, snapshot
+from tasks.in_use import current_run
 from tasks.step import Progress, worth_retrying
 from tasks.store import key_of, store
 
@@ -20,6 +20,7 @@ Weights = dict[str, str]  # component -> fingerprint; goes into cache keys, wher
 Shown = Callable[[int, int], None]
 
 ENCODERS = ("vae", "audio_vae", "text_encoder", "tokenizer", "connectors")
+PINS = "pins"
 COMPONENTS = (*ENCODERS, "transformer", "vocoder")
 
 
@@ -115,7 +116,7 @@ def base_model_of(name: str) -> Base:
 
 def _pinned(name: str) -> str:
     """The revision of this run: asked of the Hub once, whichever machine goes on with it."""
-    note = f"runs/{runtime.flow_run.id}.revision"
+    note = f"{PINS}/{current_run()}"
     if known := store().read_text(note):
         return known
     revision = newest_revision(name)

@@ -3,17 +3,17 @@
 from prefect import get_run_logger
 
 from schemas.result import Billing, TrainingResult
+from tasks.delivery import Delivery
 from tasks.ledger import record
 from tasks.outcomes import tell_result
-from tasks.step import step
-from tasks.upload import Delivery
+from tasks.step import effect
 
 
-@step("bill", version=1, retry_delay_seconds=[1, 5, 15, 60, 120])
+@effect("bill", [1, 5, 15, 60, 120])
 def bill(delivery: Delivery, run_id: str, label: str, billing: Billing) -> TrainingResult:
     """Write the run's row once, however often this is tried, and hand over the result with its bill."""
     record(run_id, label, billing)
-    result = TrainingResult(**dict(delivery), billing=billing)
-    tell_result(run_id, result)
+    result = delivery.result(billing)
+    tell_result(run_id, result, delivery.checksums)
     get_run_logger().info("billed %d units, %s USD", billing.billable_units, billing.usd)
     return result

@@ -33,8 +33,9 @@ def _fate(file: FileFate, caption: str) -> dict[str, str]:
     }
 
 
-def loss_card(losses: dict[str, list[float]]) -> None:
-    """Each modality's loss over the steps, smoothed, as a picture that the UI can render."""
+def loss_card(measured: dict[str, list[float | None]]) -> None:
+    """Each modality's loss over the steps, smoothed, as a picture that the UI can render; None is left out."""
+    losses = {name: [value for value in values if value is not None] for name, values in measured.items()}
     image = base64.b64encode(_curve(losses).encode()).decode()
     last = ", ".join(f"{name} {values[-1]:.4f}" for name, values in losses.items() if values)
     create_markdown_artifact(

@@ -13,6 +13,7 @@ from tasks.job import Job
 
 Identity = dict[str, Any]
 COMPARED = ("key", "rank", "steps", "learning_rate", "seed", "devices", "base_weights")
+STEP = "last.step"
 DAMAGED = (OSError, RuntimeError, EOFError, KeyError, AttributeError, pickle.UnpicklingError)
 
 
@@ -27,10 +28,33 @@ def identity_of(job: Job, module: LightningModule) -> Identity:
     return {**{name: getattr(job, name) for name in COMPARED}, "shapes": shapes}
 
 
-def write(trainer: Trainer, folder: Path) -> None:
+def step_of(folder: Path) -> int:
+    """After which step a folder's checkpoint was written; 0 where there is none, or it does not say."""
+    try:
+        return int((folder / STEP).read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def set_step(folder: Path, step: int) -> None:
+    """Say after which step the folder's checkpoint was written."""
+    (folder / STEP).write_text(str(step))
+    on_disk(folder / STEP)
+    on_disk(folder)
+
+
+def copy_of(folder: Path, step: int) -> Path:
+    """A second name of the checkpoint of one step, for whoever shares it while newer ones replace it."""
+    return folder / f"{step:05}.copy"
+
+
+def write(trainer: Trainer, folder: Path, *, copy: bool = False) -> None:
     """Replace the checkpoint: killed at any moment, the old or the new one is whole, and nothing else stays.
 
     Every device's process calls this; Lightning lets the first one write.
+
+    Args:
+        copy: leave it under `copy_of`, too.
     """
     final = checkpoint_of(folder)
     part = final.with_suffix(".part")
@@ -38,7 +62,10 @@ def write(trainer: Trainer, folder: Path) -> None:
     if trainer.is_global_zero:
         on_disk(part)
         part.replace(final)
-        on_disk(folder)
+        set_step(folder, trainer.global_step)
+        if copy:
+            copy_of(folder, trainer.global_step).unlink(missing_ok=True)
+            copy_of(folder, trainer.global_step).hardlink_to(final)
 
 
 def to_go_on_from(folder: Path, identity: Identity) -> Path | None:

@@ -1,34 +1,59 @@
 """The training process seen from outside: started, listened to, ended, and its end turned into an error."""
 
+import queue
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from pydantic import ValidationError
 
 from schemas import errors
-from schemas.errors import DeviceFull, LtxFlowsError, TrainingFailed, TrainingInterrupted
+from schemas.errors import (
+    DeviceFailed,
+    DeviceFull,
+    LtxFlowsError,
+    TrainingFailed,
+    TrainingHung,
+    TrainingInterrupted,
+)
+from schemas.settings import settings
 from tasks.job import EVENT, Event, Failed, Finished, Job, Retrying
 
 TAIL_LINES = 15
 SECONDS_TO_END = 20
 LESS = "lower the resolution, the frames or the rank, or train on a device with more memory"
+LOOK = "look at the device (`nvidia-smi`, `dmesg`); typed again, the run goes on from its checkpoint"
+
+Told = Callable[[Event], None]
 
 
-def run_with_less_memory_if_needed(job: Job, on_event: Callable[[Event], None]) -> list[Event]:
-    """Run the process; where the device runs out of memory, once more from its checkpoint, recomputing every block.
+def train_in_child(job: Job, on_event: Told) -> list[Event]:
+    """Run the process; where that may help, once more from its checkpoint.
 
-    A fresh process: nothing of the first one's memory is left, on one device or several.
+    A fresh process each time: nothing of the last one's memory or faults is left, on one device or several. Where the
+    device ran out of memory every block is recomputed.
+
+    Raises:
+        DeviceFull, DeviceFailed, TrainingHung: once more was in vain.
+        TrainingInterrupted, TrainingDiverged, TrainingFailed, CheckpointMismatch: nothing to try here.
     """
-    try:
-        return _run(job, on_event)
-    except DeviceFull as error:
-        on_event(Retrying(message=f"{error}; going on with all activations recomputed, which is slower"))
-    try:
-        return _run(job.model_copy(update={"recompute_all": True}), on_event)
-    except DeviceFull as error:
-        raise DeviceFull(f"{error}; {LESS}") from error
+    failed_before = False
+    while True:
+        try:
+            return _run(job, on_event)
+        except DeviceFull as error:
+            if job.recompute_all:
+                raise DeviceFull(f"{error}; {LESS}") from error
+            job = job.model_copy(update={"recompute_all": True})
+            on_event(Retrying(message=f"{error}; going on with all activations recomputed, which is slower"))
+        except (DeviceFailed, TrainingHung) as error:
+            if failed_before:
+                raise type(error)(f"{error}; {LOOK}") from error
+            failed_before = True
+            on_event(Retrying(message=f"{error}; going on from the last checkpoint"))
 
 
 def command(path: Path) -> list[str]:
@@ -36,8 +61,8 @@ def command(path: Path) -> list[str]:
     return [sys.executable, "-m", "tasks.training", str(path)]
 
 
-def _run(job: Job, on_event: Callable[[Event], None]) -> list[Event]:
-    """Start the process, pass on what it says, and end it when we are ended."""
+def _run(job: Job, on_event: Told) -> list[Event]:
+    """Start the process, pass on what it says, and end it when we are ended or it falls silent."""
     path = job.folder / "job.json"
     path.write_text(job.model_dump_json(indent=2))
     events: list[Event] = []
@@ -47,16 +72,54 @@ def _run(job: Job, on_event: Callable[[Event], None]) -> list[Event]:
     ) as process:
         try:
             assert process.stdout is not None
-            for line in process.stdout:
+            for line in _Lines(process.stdout, settings().training_silence_seconds):
                 if event := _event(line):
                     events.append(event)
                     on_event(event)
                 else:
                     tail = [*tail, line.rstrip()][-TAIL_LINES:]
             code = process.wait()
+        except TrainingHung:  # it may not hear a polite signal either
+            process.kill()
+            raise
         except BaseException:  # cancellation and time-outs arrive here; the process must not outlive us
             _end(process)
             raise
+    return _ended(code, events, tail)
+
+
+class _Lines:
+    """The lines of a pipe as they come.
+
+    Raises:
+        TrainingHung: none came for too long.
+    """
+
+    def __init__(self, pipe: IO[str], longest_silence: float) -> None:
+        self.longest_silence = longest_silence
+        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
+
+    def _read(self, pipe: IO[str]) -> None:
+        for line in pipe:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        try:
+            line = self.lines.get(timeout=self.longest_silence)
+        except queue.Empty as error:
+            raise TrainingHung(f"the training process said nothing for {self.longest_silence:g} s") from error
+        if line is None:
+            raise StopIteration
+        return line
+
+
+def _ended(code: int, events: list[Event], tail: list[str]) -> list[Event]:
+    """What its end means."""
     if failed := next((event for event in events if isinstance(event, Failed)), None):  # of any of its processes
         raise _error(failed)
     if code < 0:

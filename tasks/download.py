@@ -6,8 +6,8 @@ from prefect import task
 from prefect.context import TaskRunContext
 from pydantic import model_validator
 
-from schemas.errors import Loc
 from schemas.media import MediaFile
+from schemas.rejections import Loc
 from tasks.fetching import fetch, state_of
 from tasks.step import Progress, worth_retrying
 from tasks.store import key_of, media_address, store

@@ -4,7 +4,7 @@ A latent's key holds what the encoder sees and the encoder's weights, and nothin
 not the caption, not the role. The same clip as target here and as reference there is encoded once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from prefect import get_run_logger
@@ -13,8 +13,10 @@ from schemas.media import FittedAudio, FittedSample, FittedVideo, Frozen, Modali
 from tasks.base import Base, Precision
 from tasks.captions import with_trigger
 from tasks.encoding import Content, Encoders, Wanted, encode_missing, found
+from tasks.in_use import current_run
 from tasks.step import Progress, step
 from tasks.store import Artifact, store
+from tasks.usage import record_usage
 
 Asked = tuple[str, Content]  # a role and its clip, or "text" and a prompt
 
@@ -60,11 +62,13 @@ def encode_clips(
     negative_prompt: str,
     encoders: Encoders,
     progress: Callable[[int, int], None],
+    use: Callable[[Sequence[Artifact]], None] = lambda artifacts: None,
 ) -> tuple[Latents, Reused, int]:
     """Encode what the store lacks; the manifest of all of it, what was reused and how many were encoded."""
     wanted = _all_wanted(samples, previews, negative_prompt, encoders)
     notes = {want.address: note for want in wanted.values() if (note := store().note(want.address))}
     reused = Reused(len(notes), sum(note.seconds for note in notes.values()))
+    use([note.artifact for note in notes.values()])  # what is old could be pruned while the rest is encoded
     missing = {want.address: want for want in wanted.values() if want.address not in notes}
     encode_missing(missing.values(), encoders, progress)
     artifacts = {address: note.artifact for address, note in notes.items()}
@@ -86,7 +90,7 @@ def _all_wanted(
     wanted: dict[Asked, Wanted] = {}
     for role, clip in (roled for sample in everything for roled in sample.clips.items()):
         for content in clip.tracks.values():
-            wanted.setdefault((role, content), encoders.wanted_latent(role, content))
+            wanted.setdefault((role, content), encoders.wanted_latent(role, content, clip.mask_frames))
     for prompt in (*(sample.caption for sample in everything), *([negative_prompt] if previews else [])):
         wanted.setdefault(("text", prompt), encoders.wanted_text(prompt))
     return wanted
@@ -109,6 +113,10 @@ def _clock(content: FittedVideo | FittedAudio) -> dict[str, Any]:
     return {"steps": audio_steps(seconds)}
 
 
+def _use(artifacts: Sequence[Artifact]) -> None:
+    record_usage(current_run(), [artifact.address for artifact in artifacts])
+
+
 @step("encode", version=2)
 def encode(
     samples: tuple[FittedSample, ...],
@@ -121,9 +129,8 @@ def encode(
     """Latents of all clips and text features of all captions, in one task, because encoders are loaded once."""
     prompted = tuple(s.model_copy(update={"caption": with_trigger(s.caption, trigger_phrase)}) for s in samples)
     progress = Progress("encode", "Clips and captions encoded")
-    latents, reused, encoded = encode_clips(
-        prompted, previews, negative_prompt, Encoders(model, precision), progress
-    )
+    encoders = Encoders(model, precision)
+    latents, reused, encoded = encode_clips(prompted, previews, negative_prompt, encoders, progress, _use)
     progress(1, 1)
     get_run_logger().info("%d latents and text features reused (%.0f s saved), %d encoded", *reused, encoded)
     return latents

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,11 +13,12 @@ from torch import Tensor
 from models import base as base_model
 from models.conditions import regenerated_cells, white_pixels
 from models.encoders import AudioEncoder, TextEncoder, VideoEncoder
+from schemas.errors import EncodingFailed
 from schemas.media import FittedAudio, FittedVideo, Role
 from schemas.settings import settings
 from tasks.base import Base, Precision, Weights
 from tasks.claims import Claims, wait_for
-from tasks.ffmpeg import decode_audio, decode_video
+from tasks.ffmpeg import decode_again, decode_audio
 from tasks.store import Artifact, key_of, store, temporary_folder
 
 # of what this file makes of its input: raise one when a latent of its kind changes
@@ -35,6 +36,7 @@ class Wanted:
     kind: Kind
     content: Content
     address: str
+    seen: int = 0  # frames that fit has seen of a picture
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,13 @@ class Encoders:
     model: Base
     precision: Precision
 
-    def wanted_latent(self, role: Role, content: FittedVideo | FittedAudio) -> Wanted:
+    def wanted_latent(self, role: Role, content: FittedVideo | FittedAudio, mask_frames: int | None = None) -> Wanted:
         """The latent of a clip, or for a mask the cells that it opens: those need no encoder."""
         if role == "mask":
-            return _wanted("mask", content, {}, "exact")
+            return replace(_wanted("mask", content, {}, "exact"), seen=mask_frames or 1)
         if isinstance(content, FittedVideo):
-            return _wanted("video", content, self.model.weights("vae"), self.precision.dtype)
+            wanted = _wanted("video", content, self.model.weights("vae"), self.precision.dtype)
+            return replace(wanted, seen=content.frames)
         return _wanted("audio", content, self.model.weights("audio_vae"), "exact")  # in float32 everywhere
 
     def wanted_text(self, prompt: str) -> Wanted:
@@ -163,7 +166,7 @@ def _ahead(wanted: list[Wanted], decode: Callable[[Wanted], Tensor]) -> Iterator
 def _frames(want: Wanted) -> Tensor:
     assert isinstance(want.content, FittedVideo)
     with store().media(want.content.source) as path:
-        return torch.from_numpy(decode_video(path, want.content))
+        return torch.from_numpy(decode_again(path, want.content, want.seen))
 
 
 def _waveform(want: Wanted, rate: int) -> Tensor:
@@ -178,6 +181,11 @@ def _wanted(kind: Kind, content: Content, weights: Weights, precision: str) -> W
 
 
 def _publish(want: Wanted, tensors: dict[str, Tensor], seconds: float) -> None:
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        content = want.content if isinstance(want.content, str) else f"the clip with sha256 {want.content.source}"
+        raise EncodingFailed(
+            f"the {want.kind} encoder gives numbers that are not finite for {content!r}; its weights may be damaged"
+        )
     with temporary_folder() as folder:
         path = folder / "latent.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)

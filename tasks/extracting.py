@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import model_validator
 
-from schemas.errors import ArchiveRejected, DuplicateName, InputRejected
 from schemas.media import Frozen, MediaFile
+from schemas.rejections import ArchiveRejected, DuplicateName, InputRejected
 from schemas.settings import settings
 from schemas.store_errors import FULL
 from tasks.keeping import keep

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import SplitResult, unquote, unquote_to_bytes, urlsplit
 
-from schemas.errors import DownloadInterrupted, DownloadRejected, Loc
+from schemas.errors import DownloadInterrupted
 from schemas.media import MediaFile
+from schemas.rejections import DownloadRejected, Loc
 from schemas.settings import settings
 from schemas.store_errors import store_error
 from tasks.keeping import keep

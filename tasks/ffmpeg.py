@@ -5,22 +5,23 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
 from typing import IO, Any
 
 import ffmpeg
 import numpy as np
 import soundfile
 
-from schemas.errors import UnreadableClip
+from schemas.errors import ProgramKilled
 from schemas.media import FittedAudio, FittedVideo
+from schemas.rejections import UnreadableClip
 from tasks.audio import Waveform, as_stereo, fitted, read_plain
-from tasks.media_tool import ONLY_THE_FILE, complaint, program, versions
+from tasks.media_tool import ONLY_THE_FILE, TimeLimit, complaint, program, versions
 from tasks.probe import probe
 
 THREADS = 2  # more are slower for clips this short (facts/media.md, section 2); x264's bytes depend on the number
 CRF = 14
-MOST_SECONDS = 900.0  # that one clip may take; a file that keeps ffmpeg busy for longer is made to
+LEAST_SECONDS, BYTES_PER_SECOND = 120.0, 5e6  # what reading a clip may take; a disk gives ten times as much
+SECONDS_PER_FRAME = 0.25  # what looking at, or writing, all of a film may take
 SEEK_SECONDS = 10.0  # of a sound that are rather read than skipped; decoding starts a second before the window
 LOST_SECONDS = 0.1  # of a sound that may be missing at its end: codecs pad, containers round
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error")
@@ -36,18 +37,40 @@ def decode_video(path: Path, video: FittedVideo, *, name: str | None = None) -> 
 
     Raises:
         UnreadableClip: fewer frames decode than were promised. Headers and ffmpeg's exit code lie, the bytes do not.
+        ProgramKilled: ffmpeg was ended by somebody else; what it gave until then counts for nothing.
     """
+    return decode_held(path, video, name=name)[0]
+
+
+def decode_again(path: Path, video: FittedVideo, seen: int) -> Frames:
+    """Decode a clip of which `seen` frames have been decoded before.
+
+    Raises:
+        ProgramKilled: it gives fewer now, which is no fault of the clip's.
+    """
+    try:
+        frames, whole = decode_held(path, video)
+    except UnreadableClip as error:
+        raise ProgramKilled(f"{error.file} gave {seen} frames before, and now {error.reason}; run again") from error
+    if whole < seen:
+        raise ProgramKilled(f"{path.name} gave {seen} frames before, and now {whole}; run again")
+    return frames
+
+
+def decode_held(path: Path, video: FittedVideo, *, name: str | None = None) -> tuple[Frames, int]:
+    """The same, and how many frames the file gave: a mask's last one is held."""
     frames = np.empty((video.frames, video.height, video.width, 3), np.uint8)
     source = {"ss": f"{video.seek_seconds:.6f}"} if video.seek_seconds else {}
     output = {"vf": video.filters, "frames:v": video.frames, "fps_mode": "passthrough"}
     command = _reading(path, "V:0", source, {**output, "format": "rawvideo", "pix_fmt": "rgb24"})
-    with _running(command) as (pipe, errors):
-        whole = _fill(pipe, frames.data.cast("B")) // frames[0].nbytes
-        if whole < video.frames and not (video.hold_last and whole):
-            reason = f"{whole} of {video.frames} frames: {_said(pipe, errors)}"
-            raise UnreadableClip(name or path.name, kind="video", reason=reason)
+    with _running(command, path, name) as reading:
+        whole = _fill(reading.pipe, frames.data.cast("B")) // frames[0].nbytes
+        if whole < video.frames:
+            reason = f"{whole} of {video.frames} frames: {reading.why_it_ended()}"
+            if not (video.hold_last and whole):
+                raise UnreadableClip(name or path.name, kind="video", reason=reason)
     frames[whole:] = frames[whole - 1]
-    return frames
+    return frames, whole
 
 
 def decode_audio(path: Path, audio: FittedAudio, rate: int, *, name: str | None = None) -> Waveform:
@@ -59,6 +82,7 @@ def decode_audio(path: Path, audio: FittedAudio, rate: int, *, name: str | None 
     Raises:
         UnreadableClip: nothing of it decodes, or what decodes is no sound.
         MissingTool: rubberband is not installed, and the sound is stretched at its pitch.
+        ProgramKilled: ffmpeg or rubberband was ended by somebody else.
     """
     plain = read_plain(path, audio.start_seconds + audio.seconds) if audio.start_seconds < SEEK_SECONDS else None
     if plain is not None:
@@ -94,13 +118,21 @@ def write_video(
         command = _writing(path, fps, size, _sound_file(Path(folder), audio, rate))
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors)
         assert process.stdin is not None
+        limit, written = TimeLimit(process, LEAST_SECONDS), 0
         try:
             for frame in frames:
-                process.stdin.write(np.ascontiguousarray(frame).data)
+                limit.cancel()  # what makes a frame may take its time
+                pixels = np.ascontiguousarray(frame).data
+                limit.renew()
+                process.stdin.write(pixels)
+                written += 1
         except BrokenPipeError:
             pass  # ffmpeg gave up; its exit code and its words follow
         finally:
+            limit.seconds = LEAST_SECONDS + written * SECONDS_PER_FRAME
+            limit.renew()
             process.communicate()
+            limit.cancel()
         if process.returncode:
             raise OSError(f"ffmpeg could not write {path.name}: {complaint(errors)}")
 
@@ -113,7 +145,7 @@ def still(path: Path) -> bytes:
         {"sseof": "-1"},
         {"update": 1, "format": "image2pipe", "vcodec": "png", "vf": "reverse", "frames:v": 1},
     )
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=LEAST_SECONDS)
     return done.stdout
 
 
@@ -122,14 +154,19 @@ def tools() -> dict[str, str | None]:
     return versions()
 
 
-def sample_frames(path: Path, width: int, height: int) -> Iterator[Frames]:
-    """Every presented frame, small and in BGR order, one at a time: what scene detection looks at."""
+def sample_frames(path: Path, width: int, height: int, count: int) -> Iterator[Frames]:
+    """All `count` presented frames, small and in BGR order, one at a time: what scene detection looks at.
+
+    Raises:
+        ProgramKilled: ffmpeg was ended by somebody else: cuts may have been missed.
+    """
     output = {"vf": f"scale={width}:{height}:flags=fast_bilinear", "fps_mode": "passthrough"}
     command = _reading(path, "V:0", {}, {**output, "format": "rawvideo", "pix_fmt": "bgr24"})
-    with _running(command, MOST_SECONDS * 60) as (pipe, _):  # a film may be two hours long
+    with _running(command, path, more_seconds=count * SECONDS_PER_FRAME) as reading:
         while True:
             frame = np.empty((height, width, 3), np.uint8)
-            if _fill(pipe, frame.data.cast("B")) < frame.nbytes:
+            if _fill(reading.pipe, frame.data.cast("B")) < frame.nbytes:
+                reading.why_it_ended()
                 return
             yield frame
 
@@ -177,36 +214,50 @@ def _read_any(path: Path, skipped: float, wanted: float, name: str) -> tuple[Wav
     output = {"af": f"atrim=end={end + 1:.6f},aresample=async=1:first_pts=0", "t": f"{end:.6f}"}
     source = {"ss": f"{skipped:.6f}"} if skipped else {}
     command = _reading(path, "a:0", source, {**output, "ar": rate, "ac": channels, "format": "f32le"})
-    with _running(command) as (pipe, errors):
-        data = pipe.read()
+    with _running(command, path, name) as reading:
+        data = reading.pipe.read()
+        why = reading.why_it_ended()
         promised = min(wanted, sound.end - skipped) if sound else 0.0
         if not data or len(data) / (4 * channels * rate) < promised - LOST_SECONDS:
             have = f"{len(data) / (4 * channels * rate):.2f} of {promised:.2f} s"
-            raise UnreadableClip(name, kind="audio", reason=f"{have}: {_said(pipe, errors)}")
+            raise UnreadableClip(name, kind="audio", reason=f"{have}: {why}")
     wave = np.frombuffer(data[: len(data) // (4 * channels) * 4 * channels], np.float32)
     return as_stereo(wave.reshape(-1, channels).T), rate
 
 
+class _Reading:
+    """One ffmpeg whose output is read."""
+
+    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes], limit: TimeLimit, name: str) -> None:
+        assert process.stdout is not None
+        self.process, self.pipe, self.errors, self.limit, self.name = process, process.stdout, errors, limit, name
+
+    def why_it_ended(self) -> str:
+        """What it said when its output was over.
+
+        Raises:
+            ProgramKilled: it was ended by somebody else.
+        """
+        self.pipe.read()  # until it has ended, so that all is said
+        return self.limit.check(self.process.wait(), "ffmpeg", self.name) or complaint(self.errors)
+
+
 @contextmanager
-def _running(command: list[str], seconds: float = MOST_SECONDS) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """ffmpeg's output, and a file with what it says: a pipe would fill up and stop it."""
+def _running(
+    command: list[str], path: Path, name: str | None = None, *, more_seconds: float = 0.0
+) -> Iterator[_Reading]:
+    """ffmpeg on a file; what it says goes into another file: a pipe would fill up and stop it."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
-        limit = Timer(seconds, process.kill)
-        limit.start()
-        assert process.stdout is not None
+        limit = TimeLimit(process, LEAST_SECONDS + path.stat().st_size / BYTES_PER_SECOND + more_seconds)
+        reading = _Reading(process, errors, limit, name or path.name)
         try:
-            yield process.stdout, errors
+            yield reading
         finally:
             limit.cancel()
-            process.stdout.close()
+            reading.pipe.close()
             process.kill()
             process.wait()
-
-
-def _said(pipe: IO[bytes], errors: IO[bytes]) -> str:
-    pipe.read()  # until it has ended, so that all is said
-    return complaint(errors)
 
 
 def _fill(pipe: IO[bytes], buffer: memoryview) -> int:

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from schemas.errors import TRAINING_DATA, Loc, UnreadableClip
 from schemas.media import Bucket, Clip, FittedAudio, FittedSample, FittedVideo, Fitting, Frozen, Role, Sample
 from schemas.plan import Plan, Track
 from schemas.preview import PreviewSample
+from schemas.rejections import TRAINING_DATA, Loc, UnreadableClip
 from tasks.audio import SILENCE, peak_gain
-from tasks.ffmpeg import decode_audio, decode_video
+from tasks.ffmpeg import decode_audio, decode_held, decode_video
 from tasks.geometry import small
 from tasks.given import settle_given
 from tasks.looking import each
@@ -19,7 +20,7 @@ from tasks.settling import Fitted, settle_samples
 from tasks.store import key_of, store
 from tasks.winning import won_back
 
-VERSION = 2  # of what a check finds
+VERSION = 3  # of what a check finds
 HALF = 127  # of luma: what is above is white
 THUMBNAIL = 16  # pixels a side: decoding is what is checked, not the picture
 CHECK_RATE = 16_000  # of LTX-2's audio encoder: its peak is what counts
@@ -31,6 +32,7 @@ class Check(Frozen):
     """What decoding a clip showed."""
 
     gain: float = 1.0
+    mask_frames: int | None = None  # that a mask's file has
     remarks: tuple[str, ...] = ()  # to be read after "the target", "the mask"
 
 
@@ -63,7 +65,7 @@ def fit_samples(
     checks = each(lambda part: _check(part, fitting.normalize), parts, progress)
     checked = {(part.sample, part.role, part.content): check for part, check in zip(parts, checks, strict=True)}
     return Fitted(
-        samples=tuple(_with_gain(sample, checked) for sample in settled.samples),
+        samples=tuple(_as_checked(sample, checked) for sample in settled.samples),
         skipped=settled.skipped,
         warnings=(*settled.warnings, *_remarks(parts, checks)),
         wins=won_back(samples, settled, bucket, tracks, fitting),
@@ -97,7 +99,7 @@ def _fit_given(
     ]
     checks = each(lambda part: _check(part, fitting.normalize), parts)
     checked = {(p.sample, p.role, p.content): c for p, c in zip(parts, checks, strict=True)}
-    return _with_gain(settled, checked), _remarks(parts, checks)
+    return _as_checked(settled, checked), _remarks(parts, checks)
 
 
 def _remarks(parts: Sequence[_Part], checks: Sequence[Check]) -> tuple[str, ...]:
@@ -129,7 +131,8 @@ def _decode(part: _Part, normalize: bool) -> Check:
                 remark = ("'s sound is silent",) if silent else ()
                 return Check(gain=peak_gain(wave) if normalize else 1.0, remarks=remark)
             if part.role == "mask":
-                return Check(remarks=_mask_remarks(decode_video(path, part.content, name=part.file)[..., 0] > HALF))
+                frames, whole = decode_held(path, part.content, name=part.file)
+                return Check(mask_frames=whole, remarks=_mask_remarks(frames[..., 0] > HALF))
             filters = small(part.content.filters, THUMBNAIL, "neighbor")  # nobody looks at it
             size = {"filters": filters, "width": THUMBNAIL, "height": THUMBNAIL}
             decode_video(path, part.content.model_copy(update=size), name=part.file)
@@ -146,13 +149,16 @@ def _mask_remarks(white: np.ndarray) -> tuple[str, ...]:
     return ()
 
 
-def _with_gain(
+def _as_checked(
     sample: FittedSample, checks: Mapping[tuple[str, Role, FittedVideo | FittedAudio], Check]
 ) -> FittedSample:
-    def louder(role: Role, clip: Clip) -> Clip:
-        if clip.audio is None:
-            return clip
-        gain = checks[sample.name, role, clip.audio].gain
-        return clip.model_copy(update={"audio": clip.audio.model_copy(update={"gain": gain})})
+    def checked(role: Role, clip: Clip) -> Clip:
+        found: dict[str, Any] = {}
+        if clip.audio:
+            gain = checks[sample.name, role, clip.audio].gain
+            found["audio"] = clip.audio.model_copy(update={"gain": gain})
+        if clip.video:
+            found["mask_frames"] = checks[sample.name, role, clip.video].mask_frames
+        return clip.model_copy(update=found)
 
-    return sample.model_copy(update={"clips": {role: louder(role, clip) for role, clip in sample.clips.items()}})
+    return sample.model_copy(update={"clips": {role: checked(role, clip) for role, clip in sample.clips.items()}})

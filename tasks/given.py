@@ -3,9 +3,9 @@
 Previews run at one frame rate, so all of it is retimed to that; nothing is stretched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from schemas.errors import ClipTooShort, DataRejected
 from schemas.media import (
     AUDIO_STEPS_PER_SECOND,
     CODEC_PADDING_SECONDS,
@@ -15,17 +15,40 @@ from schemas.media import (
     FittedSample,
     FittedVideo,
     Fitting,
+    MediaFile,
     Picture,
     Role,
     video_frames,
 )
-from schemas.plan import Plan
+from schemas.plan import Plan, Track
 from schemas.preview import GivenFile, PreviewSample
+from schemas.rejections import ClipTooShort, DataRejected, Loc
+from schemas.request import ValidationSample
 from tasks.geometry import Pace, frames_at
-from tasks.looking import Probes, look, refuse
+from tasks.looking import Probes, all_of, look, refuse
 from tasks.settling import Shot, Span, plain, settle_mask, settle_picture
 
 AS_LONG = "use a longer clip"
+
+
+def with_media(
+    samples: Sequence[ValidationSample], tracks: tuple[Track, ...], fetch: Callable[[str, Loc], MediaFile]
+) -> tuple[PreviewSample, ...]:
+    """Validation samples with the files that their URLs lead to.
+
+    Raises:
+        InputRejected: all that cannot be fetched, together.
+    """
+    asked = [sample.given(tracks, ("validation", index)) for index, sample in enumerate(samples)]
+    files = iter(all_of(partial(fetch, url, where) for given in asked for _, url, where in given))
+    return tuple(
+        PreviewSample(
+            name=f"preview {index + 1}",
+            prompt=sample.prompt,
+            given=tuple(GivenFile(track=track, file=next(files), where=where) for track, _, where in given),
+        )
+        for index, (sample, given) in enumerate(zip(samples, asked, strict=True))
+    )
 
 
 def settle_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fitting) -> FittedSample:

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils.tqdm import tqdm
 
 from schemas.errors import BaseModelUnavailable, DownloadInterrupted
 
@@ -100,11 +100,11 @@ def _looks(fetching: "Future[str]", counter: Any) -> Iterator[tuple[int, int]]:
 def _counter() -> type[tqdm]:
     """A progress bar that draws nothing and counts the bytes of all files together."""
 
-    class Counter(tqdm):  # type: ignore[misc]  # the Hub's library is not typed here
+    class Counter(tqdm):
         done_bytes = total_bytes = 0
 
         def __init__(self, *words: Any, **more: Any) -> None:
-            super().__init__(*words, **{**more, "disable": True})
+            super().__init__(*words, **{**more, "disable": True})  # type: ignore[no-untyped-call]
             self.counts = "Reconstructing" in str(more.get("desc", ""))  # the other bar counts what came compressed
             self.whole = 0
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from schemas.media import Bucket, Frozen, Modality, Role
 from schemas.plan import Plan
@@ -62,6 +62,7 @@ class Job(Frozen):
     samples: tuple[JobSample, ...]
     previews: PreviewJob | None
     folder: Path  # of checkpoints and results; a job that is given the same folder again goes on where it was
+    shared: bool = False  # its checkpoints are also kept where other machines reach them
 
 
 class Prepared(Frozen):
@@ -90,12 +91,27 @@ class Started(Frozen):
 class Stepped(Frozen):
     """One optimisation step was made."""
 
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # else the other side could not read what is not finite
+
     event: Literal["step"] = "step"
     step: int
     loss: float
     losses: dict[Modality, float]
-    gradient_norm: float  # before clipping
+    gradient_norm: float  # before clipping; the update was left out where it is not finite
     tokens_per_second: float  # of all devices, since the last report, previews and checkpoints left out
+
+
+class Saved(Frozen):
+    """A checkpoint was written."""
+
+    event: Literal["saved"] = "saved"
+    step: int
+
+
+class Beat(Frozen):
+    """It goes on: between events that take long to come."""
+
+    event: Literal["beat"] = "beat"
 
 
 class Previewed(Frozen):
@@ -114,6 +130,7 @@ class Finished(Frozen):
     adapter: Path
     losses: Path
     previews: tuple[Previewed, ...]
+    skipped: tuple[int, ...] = ()  # steps whose update was not finite and was left out
 
 
 class Failed(Frozen):
@@ -125,13 +142,16 @@ class Failed(Frozen):
 
 
 class Retrying(Frozen):
-    """The device ran out of memory; the training goes on from its checkpoint with less."""
+    """The device ran out of memory, failed or fell silent; the training goes on from its checkpoint."""
 
     event: Literal["retrying"] = "retrying"
     message: str
 
 
-Event = Annotated[Prepared | Started | Stepped | Previewed | Finished | Failed | Retrying, Field(discriminator="event")]
+Event = Annotated[
+    Prepared | Started | Stepped | Saved | Beat | Previewed | Finished | Failed | Retrying,
+    Field(discriminator="event"),
+]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 

@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from schemas.endpoint import AUDIO, IMAGE, VIDEO_WEBM, Layout, Slot
-from schemas.errors import DuplicateName, InputRejected, MissingRole, NothingFound, UnsupportedFile
 from schemas.media import Frozen, MediaFile, Role, Sample
+from schemas.rejections import DuplicateName, InputRejected, MissingRole, NothingFound, UnsupportedFile
 from tasks.captions import read_caption
 from tasks.extracting import Extracted
 from tasks.looking import refuse

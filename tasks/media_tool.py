@@ -2,9 +2,10 @@
 
 import shutil
 import subprocess
-from typing import IO
+from threading import Timer
+from typing import IO, Any
 
-from schemas.errors import MissingTool
+from schemas.errors import MissingTool, ProgramKilled
 
 # What ffmpeg may take a file for. A playlist (hls, concat, dash) would make it open other files and addresses.
 FORMATS = (
@@ -38,6 +39,45 @@ def _version(name: str) -> str:
     done = subprocess.run([name, option], capture_output=True, text=True, check=False)
     first = (done.stdout or done.stderr).strip().splitlines()[0]  # rubberband answers on stderr
     return first.removeprefix(f"{name} version ").split(" ")[0]
+
+
+class TimeLimit:
+    """Ends a process that takes too long: a file can be made so, and a disk can stop answering."""
+
+    def __init__(self, process: subprocess.Popen[Any], seconds: float) -> None:
+        self.process, self.seconds, self.over = process, seconds, False
+        self.timer = self._begun()
+
+    def renew(self) -> None:
+        """From now on it has all of its time again."""
+        self.timer.cancel()
+        self.timer = self._begun()
+
+    def cancel(self) -> None:
+        """It may take as long as it takes."""
+        self.timer.cancel()
+
+    def _begun(self) -> Timer:
+        timer = Timer(self.seconds, self._end)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _end(self) -> None:
+        self.over = True
+        self.process.kill()
+
+    def check(self, code: int, name: str, file: str) -> str | None:
+        """Why a process ended before its work was done, if neither it nor the file is the reason.
+
+        Raises:
+            ProgramKilled: somebody else ended it, such as a system that was short of memory.
+        """
+        if self.over:
+            return f"it takes more than {self.seconds:.0f} s to read"
+        if code < 0:
+            raise ProgramKilled(f"{name} was ended by signal {-code} while it read {file}; run again")
+        return None
 
 
 def complaint(errors: IO[bytes], *, first: bool = False) -> str:

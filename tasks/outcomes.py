@@ -1,12 +1,13 @@
 """How a run ended, where the API finds it: its result, or the words of its 422. Beside the ledger, for all machines."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Column, MetaData, String, Table, Text, insert, select, update
 
-from schemas.errors import InputRejected
+from schemas.rejections import InputRejected
 from schemas.result import TrainingResult
 from schemas.store_errors import LedgerUnavailable
 from tasks.ledger import ledger
@@ -16,9 +17,9 @@ OUTCOMES = Table(
 )
 
 
-def tell_result(run_id: str, result: TrainingResult) -> None:
-    """A run that succeeded."""
-    _tell(run_id, {"result": result.model_dump(mode="json")})
+def tell_result(run_id: str, result: TrainingResult, checksums: Mapping[str, str] | None = None) -> None:
+    """A run that succeeded, and what the content of its files is."""
+    _tell(run_id, {"result": result.model_dump(mode="json"), "sha256": dict(checksums or {})})
 
 
 def tell_rejection(run_id: str, error: InputRejected) -> None:
@@ -30,7 +31,7 @@ def tell_rejection(run_id: str, error: InputRejected) -> None:
 
 
 def outcome(run_id: str) -> dict[str, Any] | None:
-    """`{"result": ...}`, `{"detail": [...]}`, or None of a run that has not told."""
+    """`{"result": ..., "sha256": {file name: digest}}`, `{"detail": [...]}`, or None of a run that has not told."""
     with ledger() as connection:
         body = connection.execute(select(OUTCOMES.c.body).where(OUTCOMES.c.run_id == run_id)).scalar()
     return None if body is None else dict(json.loads(body))

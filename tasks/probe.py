@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
-from schemas.errors import UnreadableClip
 from schemas.media import Frozen, Modality
-from tasks.media_tool import MOST_PIXELS, ONLY_THE_FILE, complaint, program
+from schemas.rejections import UnreadableClip
+from tasks.media_tool import MOST_PIXELS, ONLY_THE_FILE, TimeLimit, complaint, program
 
 VERSION = 2  # of what a probe says: part of the address under which it is kept
 
@@ -105,6 +104,7 @@ def probe(path: Path, name: str | None = None, kind: Modality = "video") -> Prob
     Raises:
         UnreadableClip: it is no media file.
         MissingTool: ffprobe is not installed.
+        ProgramKilled: ffprobe was ended by somebody else.
     """
     name = name or path.name
     about, streams = _about(path, name, kind)
@@ -143,8 +143,7 @@ def _ffprobe(path: Path, options: tuple[str, ...], name: str, kind: Modality) ->
     command = [program("ffprobe"), "-v", "error", *safe, *options, f"file:{path}"]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace")
-        limit = Timer(LEAST_SECONDS + path.stat().st_size / BYTES_PER_SECOND, process.kill)
-        limit.start()
+        limit = TimeLimit(process, LEAST_SECONDS + path.stat().st_size / BYTES_PER_SECOND)
         try:
             assert process.stdout is not None
             with process.stdout:
@@ -155,7 +154,8 @@ def _ffprobe(path: Path, options: tuple[str, ...], name: str, kind: Modality) ->
             process.kill()
             process.wait()
         if process.returncode:
-            raise UnreadableClip(name, kind=kind, reason=complaint(errors, first=True))
+            reason = limit.check(process.returncode, "ffprobe", name) or complaint(errors, first=True)
+            raise UnreadableClip(name, kind=kind, reason=reason)
 
 
 def _packets(path: Path, name: str, kind: Modality) -> defaultdict[int, _Packets]:

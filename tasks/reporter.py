@@ -1,8 +1,10 @@
 """What a training says while it goes: its steps, its checkpoints, its previews."""
 
 import json
+import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,11 +17,28 @@ from models.randomness import random_states, set_random_states
 from models.sampler import Guidance, draw_noise, sample, stg_block_of
 from models.streams import TrainingSample
 from models.trainer import LoraTraining, Measured
+from schemas.errors import TrainingDiverged
 from schemas.media import Modality
 from tasks import checkpoint
-from tasks.job import Event, Finished, Job, JobSample, Previewed, PreviewJob, Started, Stepped, preview_steps
+from tasks.durable import appearing
+from tasks.job import (
+    Beat,
+    Event,
+    Finished,
+    Job,
+    JobSample,
+    Previewed,
+    PreviewJob,
+    Saved,
+    Started,
+    Stepped,
+    preview_steps,
+)
+from tasks.store import file_sha256
 
 CHECKPOINTS = 20  # per training, at most
+MOST_SKIPPED = 10  # updates in a row that are not finite, before the training is given up
+SECONDS_BETWEEN_BEATS = 5.0
 SECONDS_BETWEEN_REPORTS = 0.5  # reading a loss waits for the device, so it is not done at every step
 
 Say = Callable[[Event], None]
@@ -45,26 +64,46 @@ def _read_text(job: JobSample | PreviewJob, of: JobSample) -> dict[Modality, Ten
     return {modality: features[modality] for modality in of.plan.modalities}
 
 
+class Voice:
+    """Tells the other side what happens, and in between that something does."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self.heard = say, time.monotonic()
+
+    def say(self, event: Event) -> None:
+        self._say(event)
+        self.heard = time.monotonic()
+
+    def beat(self) -> None:
+        """To be called often, by what may take long: silence is taken for a hang."""
+        if time.monotonic() - self.heard > SECONDS_BETWEEN_BEATS:
+            self.say(Beat())
+
+
 class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
     """Steps, checkpoints and previews of a training, told as they happen; of several processes the first one tells."""
 
     def __init__(
-        self, job: Job, transformer: nn.Module, device: torch.device, say: Say, identity: checkpoint.Identity
+        self, job: Job, transformer: nn.Module, device: torch.device, voice: "Voice", identity: checkpoint.Identity
     ) -> None:
-        self.job, self.transformer, self.device, self.say, self.identity = job, transformer, device, say, identity
+        self.job, self.transformer, self.device, self.identity = job, transformer, device, identity
+        self.say, self.beat = voice.say, voice.beat
         self.losses: dict[str, list[float]] = {modality: [] for modality in job.samples[0].plan.modalities}
         self.unread: list[tuple[int, Measured]] = []
         self.reported = time.monotonic()
         self.paused = 0.0  # seconds since then that went into checkpoints and previews
         self.previews = set(preview_steps(job.steps)) if job.previews else set()
         self.random: dict[str, Any] | None = None
+        self.skipped: list[int] = []  # steps whose update was not finite
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        told = {"losses": {name: list(values) for name, values in self.losses.items()}, "random": random_states()}
+        losses = {name: list(values) for name, values in self.losses.items()}
+        told = {"losses": losses, "skipped": list(self.skipped), "random": random_states()}
         checkpoint.update(identity=self.identity, told=told)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.losses, self.random = checkpoint["told"]["losses"], checkpoint["told"]["random"]
+        told = checkpoint["told"]
+        self.losses, self.skipped, self.random = told["losses"], told["skipped"], told["random"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.random is not None:
@@ -87,18 +126,27 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
             self._report(aloud=trainer.is_global_zero)
         began = time.monotonic()
         if saved:
-            checkpoint.write(trainer, self.job.folder)
+            checkpoint.write(trainer, self.job.folder, copy=self.job.shared)
         if trainer.is_global_zero:
+            if saved:
+                self.say(Saved(step=step))
             self._preview(step)
         self.paused += time.monotonic() - began
 
     def finish(self, metadata: dict[str, str]) -> Finished:
-        """Write the adapter and its losses."""
+        """Write the adapter and its losses.
+
+        Raises:
+            TrainingDiverged: the adapter is not finite.
+        """
         adapter, losses = self.job.folder / "lora.safetensors", self.job.folder / "losses.json"
-        save(export(self.transformer), adapter, metadata)
-        losses.write_text(json.dumps(self.losses))
+        tensors = export(self.transformer)
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise self._diverged(self.job.steps, "the adapter")
+        save(tensors, adapter, metadata)
+        losses.write_text(json.dumps({name: list(map(_or_none, values)) for name, values in self.losses.items()}))
         previews = [self._previewed(step, index) for step in sorted(self.previews) for index in self._indices()]
-        return Finished(adapter=adapter, losses=losses, previews=tuple(previews))
+        return Finished(adapter=adapter, losses=losses, previews=tuple(previews), skipped=tuple(self.skipped))
 
     def _report(self, *, aloud: bool) -> None:
         """Read what the steps since the last report measured, which waits for the device."""
@@ -110,23 +158,43 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
             values = dict(zip(self.losses, losses, strict=True))
             for name, value in values.items():
                 self.losses[name].append(value)
+            if not math.isfinite(norm):
+                self.skipped.append(step)
             if aloud:
                 told = Stepped(step=step, loss=sum(losses), losses=values, gradient_norm=norm, tokens_per_second=rate)
                 self.say(told)
+            self._check_progress(step)
         self.unread.clear()
         self.reported, self.paused = now, 0.0
+
+    def _check_progress(self, step: int) -> None:
+        """End a training that learns nothing any more.
+
+        Raises:
+            TrainingDiverged: all of its last updates were left out.
+        """
+        if self.skipped[-MOST_SKIPPED:] == list(range(step - MOST_SKIPPED + 1, step + 1)):
+            raise self._diverged(step, f"the losses or gradients of the last {MOST_SKIPPED} steps")
+
+    def _diverged(self, step: int, what: str) -> TrainingDiverged:
+        advice = f"lower learning_rate, which is {self.job.learning_rate:g}"
+        if len(self.skipped) == step:
+            advice = "no step of it was, so look at the base model's weights and at the clips first"
+        return TrainingDiverged(f"the training diverged: at step {step} {what} are not finite; {advice}")
 
     def _preview(self, step: int) -> None:
         if step not in self.previews or self.job.previews is None:
             return
         for index in self._indices():
             previewed = self._previewed(step, index)
-            if not previewed.path.exists():  # made before an interruption
-                latents = preview(self.transformer, self.job.previews, index, self.job.seed)
-                previewed.path.parent.mkdir(exist_ok=True)
-                part = previewed.path.with_suffix(".part")
-                save_file(latents, part)
-                part.replace(previewed.path)
+            if not _is_whole(previewed.path):  # else it was made before an interruption
+                latents = preview(self.transformer, self.job.previews, index, self.job.seed, self.beat)
+                if not all(bool(latent.isfinite().all()) for latent in latents.values()):
+                    raise self._diverged(step, "the numbers of a preview")
+                with appearing(previewed.path) as part:
+                    save_file(latents, part)
+                with appearing(hash_of(previewed.path)) as part:
+                    part.write_text(file_sha256(previewed.path))
             self.say(previewed)
 
     def _indices(self) -> range:
@@ -136,7 +204,27 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
         return Previewed(step=step, sample=index, path=self.job.folder / "previews" / f"{step:05}-{index}.safetensors")
 
 
-def preview(transformer: nn.Module, job: PreviewJob, index: int, seed: int) -> dict[str, Tensor]:
+def _or_none(value: float) -> float | None:
+    """JSON has no word for what is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a preview is there and is what was written."""
+    try:
+        return hash_of(path).read_text() == file_sha256(path)
+    except FileNotFoundError:
+        return False
+
+
+def hash_of(preview: Path) -> Path:
+    """The file that says what a preview's content is; written after it."""
+    return preview.with_suffix(".sha256")
+
+
+def preview(
+    transformer: nn.Module, job: PreviewJob, index: int, seed: int, beat: Callable[[], None]
+) -> dict[str, Tensor]:
     """Latents of one preview by modality; draws from a generator of its own and so leaves the training as it is."""
     given = read_sample(job.samples[index])
     layers = len(list(transformer.get_submodule("transformer_blocks").children()))
@@ -149,5 +237,6 @@ def preview(transformer: nn.Module, job: PreviewJob, index: int, seed: int) -> d
         negative=_read_text(job, job.samples[index]),
         guidance=Guidance(stg=job.stg_scale, stg_block=stg_block_of(layers)),
         noise=draw_noise(given.plan, job.bucket, seed),
+        beat=beat,
     )
     return {str(modality): latent.contiguous() for modality, latent in latents.items()}

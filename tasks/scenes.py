@@ -52,7 +52,7 @@ def detect_scenes(path: Path, video: VideoProbe) -> Scenes:
     detector = AdaptiveDetector(min_scene_len=SHORTEST)
     cuts: list[int] = []
     count = 0
-    for frame in sample_frames(path, *LOOKED_AT):
+    for frame in sample_frames(path, *LOOKED_AT, video.frames):
         cuts += [cut.frame_num for cut in detector.process_frame(FrameTimecode(count, float(video.fps)), frame)]
         count += 1
     edges = [0, *cuts, min(count, video.frames)]

@@ -6,7 +6,6 @@ The rules and how the ambiguous ones are read: facts/media.md, section 1, readin
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from schemas.errors import NothingLeft
 from schemas.media import (
     CODEC_PADDING_SECONDS,
     Bucket,
@@ -25,6 +24,7 @@ from schemas.media import (
     snap_frames,
 )
 from schemas.plan import Track
+from schemas.rejections import NothingLeft
 from schemas.result import Win
 from tasks.geometry import Pace, clip_filters, frames_at, mask_filters
 from tasks.looking import Probes, each, look, modalities_of

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
@@ -48,6 +49,21 @@ def step(
         result_serializer="json",
         retries=len(delays),
         retry_delay_seconds=delays,
+        retry_condition_fn=worth_retrying,
+    )
+
+
+def effect(name: str, retry_delay_seconds: list[float]) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function a step for the sake of what it does elsewhere: never taken from the cache.
+
+    A run that goes on does it again; so doing it twice must change nothing.
+    """
+    return task(
+        task_run_name=name,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(retry_delay_seconds),
+        retry_delay_seconds=retry_delay_seconds,
         retry_condition_fn=worth_retrying,
     )
 

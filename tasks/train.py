@@ -17,9 +17,10 @@ from schemas.plan import Plan
 from schemas.settings import BaseWeights, Compile, settings
 from tasks.base import Base, Precision
 from tasks.cards import loss_card
-from tasks.child import run_with_less_memory_if_needed
+from tasks.child import train_in_child
 from tasks.encode import EncodedSample, Latents
 from tasks.job import (
+    Beat,
     Event,
     Failed,
     Finished,
@@ -30,9 +31,11 @@ from tasks.job import (
     Previewed,
     PreviewJob,
     Retrying,
+    Saved,
     Started,
     Stepped,
 )
+from tasks.sharing import Sharing
 from tasks.step import Progress, step
 from tasks.store import Artifact, key_of, store
 
@@ -98,6 +101,9 @@ def train_adapter(
     with _workplace(key) as folder:
         if done := _finished(key):
             return done
+        sharing = Sharing(key, folder)
+        if shared := Sharing.needed():
+            sharing.restore()
         files = _Files(store().all_local(artifacts_of(latents), folder / "latents"))
         job = Job(
             key=key,
@@ -108,11 +114,25 @@ def train_adapter(
             samples=tuple(files.sample(s, p) for s, p in zip(latents.samples, plans, strict=True)),
             previews=files.previews(latents, previewing),
             folder=folder,
+            shared=shared,
             **training.model_dump(),
         )
-        adapter = _collect(key, run_with_less_memory_if_needed(job, on_event))
+        adapter = _collect(key, _run_shared(job, sharing, on_event) if shared else train_in_child(job, on_event))
+        if shared:
+            sharing.remove()
         shutil.rmtree(folder)
         return adapter
+
+
+def _run_shared(job: Job, sharing: Sharing, on_event: Callable[[Event], None]) -> list[Event]:
+    """Train, and keep the newest checkpoint where other machines reach it."""
+
+    def hear(event: Event) -> None:
+        sharing.hear(event)
+        on_event(event)
+
+    with sharing.sending():
+        return train_in_child(job, hear)
 
 
 def artifacts_of(latents: Latents) -> Iterator[Artifact]:
@@ -237,9 +257,13 @@ class _Watcher:
                         event.gradient_norm,
                         event.tokens_per_second,
                     )
+            case Saved() | Beat():
+                pass
             case Previewed():
                 self.log.info("preview %d after step %d", event.sample + 1, event.step)
             case Finished():
+                if event.skipped:
+                    self.log.warning("%d updates were not finite and were left out", len(event.skipped))
                 self.log.info("adapter written")
             case Retrying() | Failed():
                 self.log.warning("%s", event.message)

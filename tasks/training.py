@@ -25,12 +25,13 @@ with in_bulk():
     from models.randomness import repeat_exactly, seed_all
     from models.speed import compile_blocks, use_attention, worth_compiling
     from models.trainer import LoraTraining, Schedule, trainer_options
-    from schemas.errors import DeviceFull, LtxFlowsError
+    from schemas.errors import DeviceFailed, DeviceFull, LtxFlowsError
     from tasks import checkpoint
     from tasks.job import Event, Failed, Job, Prepared
-    from tasks.reporter import Reporter, Say, read_sample
+    from tasks.reporter import Reporter, Say, Voice, read_sample
 
 SECONDS_BETWEEN_LOOKS = 0.5
+DEVICE_FAULTS = ("CUDA error", "cuDNN error", "CUBLAS", "cuBLAS", "NCCL", "CUDA driver error", "HIP error")
 
 
 def run(job: Job, say: Say) -> None:
@@ -39,22 +40,34 @@ def run(job: Job, say: Say) -> None:
     Raises:
         CheckpointMismatch: the folder's checkpoint is damaged or of another job.
         DeviceFull: the device ran out of memory.
+        DeviceFailed: it reported another fault; nothing can be computed on it by this process any more.
+        TrainingDiverged: the adapter's numbers are not finite any more.
     """
     try:
-        _train(job, say)
+        _train(job, Voice(say))
     except torch.OutOfMemoryError as error:
         raise DeviceFull(str(error).splitlines()[0]) from error
+    except RuntimeError as error:
+        if not is_device_fault(error):
+            raise
+        raise DeviceFailed(str(error).splitlines()[0]) from error
 
 
-def _train(job: Job, say: Say) -> None:
+def is_device_fault(error: RuntimeError) -> bool:
+    """Whether the device, its driver or one of its libraries failed, and not what was asked of it."""
+    return isinstance(error, torch.AcceleratorError) or str(error).startswith(DEVICE_FAULTS)
+
+
+def _train(job: Job, voice: Voice) -> None:
     rank = process_rank()
     device = _device(job, rank)
     plan = job.samples[0].plan
     dtype = base_model.dtype_of(job.dtype)
     repeat_exactly(job.deterministic)
     transformer = base_model.load_transformer(
-        job.base, plan.modalities, device, dtype, job.base_weights, job.offload_blocks
+        job.base, plan.modalities, device, dtype, job.base_weights, job.offload_blocks, beat=voice.beat
     )
+    voice.beat()
     attention = use_attention(transformer, device, job.deterministic)
     add_adapter(transformer, job.rank, plan.modalities, job.seed)
     schedule = Schedule(steps=job.steps, learning_rate=job.learning_rate, seed=job.seed)
@@ -69,14 +82,14 @@ def _train(job: Job, say: Say) -> None:
     del longest
     if rank == 0:
         compiled = wanted and remark is None
-        say(Prepared(**asdict(fit), attention=attention, compiled=compiled, remark=remark or ""))
-    reporter = Reporter(job, transformer, device, say, identity)
+        voice.say(Prepared(**asdict(fit), attention=attention, compiled=compiled, remark=remark or ""))
+    reporter = Reporter(job, transformer, device, voice, identity)
     trainer = Trainer(
         **trainer_options(schedule, device, job.devices, deterministic=job.deterministic), callbacks=[reporter]
     )
     trainer.fit(module, feed, ckpt_path=last, weights_only=True)
     if trainer.is_global_zero:
-        say(reporter.finish(lora_metadata(plan)))
+        voice.say(reporter.finish(lora_metadata(plan)))
 
 
 def process_rank() -> int:

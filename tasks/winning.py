@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from schemas.errors import NothingLeft
 from schemas.media import FRAMES_PER_STEP, Bucket, Fitting, Sample
 from schemas.plan import Track
+from schemas.rejections import NothingLeft
 from schemas.result import Win
 from tasks.looking import Probes
 from tasks.scenes import split

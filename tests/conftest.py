@@ -23,6 +23,7 @@ def home(tmp_path, monkeypatch):
     for name in ("STORE", "OUTPUTS", "DATABASE_URL", "BASE_MODEL"):
         monkeypatch.delenv(f"LTX_FLOWS_{name}", raising=False)
     monkeypatch.setenv("LTX_FLOWS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LTX_FLOWS_STORE_PATIENCE_SECONDS", "0")  # a test that wants some says so
     settings.cache_clear()
     yield tmp_path / "home"
     settings.cache_clear()

@@ -38,10 +38,10 @@ def written(plan, seed, folder):
     for (role, modality), latent in sample.latents.items():
         path = folder / f"{seed}-{role}-{modality}.safetensors"
         save_file({"latent": latent.contiguous()}, path)
-        latents.append(LatentPath(role=role, modality=modality, path=path))
+        latents.append(LatentPath(role=role, modality=modality, path=path, steps=10 if modality == "audio" else None))
     text = folder / f"{seed}-text.safetensors"
     save_file(sample.context, text)
-    return JobSample(name=sample.name, plan=plan, fps=25.0, audio_steps=10, latents=tuple(latents), context=text)
+    return JobSample(name=sample.name, plan=plan, fps=25.0, latents=tuple(latents), context=text)
 
 
 class Interrupted(Exception):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from schemas.errors import MissingTool, UnreadableClip
+from schemas.errors import MissingTool
 from schemas.media import Bucket, FittedAudio, Fitting, Picture, Sample
 from schemas.plan import Track
+from schemas.rejections import UnreadableClip
 from tasks.audio import LOUDEST_PEAK, peak_gain, resample
 from tasks.ffmpeg import decode_audio, decode_video, still, write_video
 from tasks.fitting import fit_samples

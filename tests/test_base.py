@@ -1,6 +1,8 @@
 """The tiny base, and loading components of a base model."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,20 +34,33 @@ def test_tiny_is_built_once_under_home_and_other_bases_stay_as_they_are(tmp_path
     assert folder == str(tmp_path / "base" / TINY_FOLDER) and is_tiny("tiny")
     monkeypatch.setattr(tiny, "build", lambda folder: pytest.fail("built again"))
     assert resolve("tiny", tmp_path) == folder
-    assert resolve("diffusers/LTX-2.3-Diffusers", tmp_path) == "diffusers/LTX-2.3-Diffusers"
+    assert resolve(folder, tmp_path / "elsewhere") == folder
 
 
-def test_two_processes_may_build_at_the_same_time(tmp_path, monkeypatch):
-    real = tiny.build
+def test_two_processes_that_need_it_build_it_once(tmp_path):
+    code = "import pathlib, sys; from models.base import resolve; resolve('tiny', pathlib.Path(sys.argv[1]))"
+    others = [subprocess.Popen([sys.executable, "-c", code, tmp_path]) for _ in range(2)]
+    assert [other.wait(100) for other in others] == [0, 0]
+    assert sorted(path.name for path in (tmp_path / "base").iterdir()) == ["lock", TINY_FOLDER]
+    assert tiny.is_whole(tmp_path / "base" / TINY_FOLDER)
 
-    def slower(folder):
-        real(folder)
-        (tmp_path / "base" / TINY_FOLDER).mkdir()  # the other process finishes in between
-        (tmp_path / "base" / TINY_FOLDER / "theirs").touch()
 
-    monkeypatch.setattr(tiny, "build", slower)
-    assert [path.name for path in Path(resolve("tiny", tmp_path)).iterdir()] == ["theirs"]
-    assert [path.name for path in (tmp_path / "base").iterdir()] == [TINY_FOLDER]
+@pytest.mark.parametrize("damage", [b"", b"half", None])
+def test_a_tiny_base_that_is_damaged_is_built_anew(tmp_path, damage):
+    weights = next(Path(resolve("tiny", tmp_path)).glob("transformer/*.safetensors"))
+    whole = weights.read_bytes()
+    weights.unlink() if damage is None else weights.write_bytes(damage)
+    resolve("tiny", tmp_path)
+    assert weights.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", [b"", b"half", b"x" * 100])
+def test_a_base_whose_weights_are_cut_is_refused_by_the_files_name(tmp_path, damage):
+    copied = shutil.copytree(tiny_base(), tmp_path / "copy")
+    cut = next((copied / "vae").glob("*.safetensors"))
+    cut.write_bytes(cut.read_bytes()[:5000] if damage == b"half" else damage)
+    with pytest.raises(BaseModelUnavailable, match=f"{cut} is damaged"):
+        resolve(str(copied), tmp_path)
 
 
 def test_sound_alone_leaves_the_rest_on_meta_and_equals_the_whole_model():
@@ -95,7 +110,7 @@ def test_a_missing_component_says_what_a_base_model_is(tmp_path):
 
 
 def test_a_base_that_is_neither_folder_nor_hub_id_is_explained():
-    with pytest.raises(BaseModelUnavailable, match=r"does not load .* accept its licence"):
+    with pytest.raises(BaseModelUnavailable, match=r"has no folder vocoder; .* accept its licence"):
         base.load_vocoder("/nowhere/to/be/found", CPU)
 
 

@@ -7,7 +7,7 @@ from lightning import Trainer
 from models.adapter import add_adapter
 from models.feed import Feed
 from models.trainer import LoraTraining, Schedule, trainer_options
-from tasks.child import run_with_less_memory_if_needed
+from tasks.child import train_in_child
 from tasks.job import Previewed, Started, Stepped
 from tasks.reporter import read_sample
 from tests.jobs import job_of
@@ -39,7 +39,7 @@ def alone(job):
 
 def test_two_devices_train_as_one_does_on_both_their_samples(tmp_path):
     job = job_of(PLANS["both prefixes"], tmp_path / "job", clips=4, devices=2, previews=True)
-    events = run_with_less_memory_if_needed(job, lambda event: None)
+    events = train_in_child(job, lambda event: None)
     trained = torch.load(job.folder / "last.ckpt", weights_only=True)["state_dict"]
     for key, weight in alone(job).items():
         torch.testing.assert_close(trained[key], weight, rtol=0, atol=2e-5)

@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from schemas.errors import TRAINING_DATA, DownloadInterrupted, DownloadRejected
+from schemas.errors import DownloadInterrupted
+from schemas.rejections import TRAINING_DATA, DownloadRejected
 from schemas.settings import settings
 from tasks import web
 from tasks.fetching import fetch, name_of

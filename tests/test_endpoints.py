@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import RequestRejected
+from schemas.rejections import RequestRejected
 from schemas.request import NEGATIVE_PROMPT, SIZES
 
 ALL = sorted(ENDPOINTS)
@@ -95,7 +95,9 @@ def test_ranks_are_five(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize(("rate", "kind"), [(0, "greater_than_equal"), (9e-7, "greater_than_equal"), (1.01, "less_than_equal")])
+@pytest.mark.parametrize(
+    ("rate", "kind"), [(0, "greater_than_equal"), (9e-7, "greater_than_equal"), (1.01, "less_than_equal")]
+)
 def test_a_learning_rate_is_bounded_as_hosted(name, rate, kind):
     assert faults(name, learning_rate=rate) == [(("body", "learning_rate"), kind)]
     assert [read(name, learning_rate=edge).learning_rate for edge in (1e-6, 1)] == [1e-6, 1]
@@ -176,7 +178,11 @@ def test_a_sound_as_short_as_the_prefix_that_was_left_at_its_default_is_refused(
 def test_every_default_is_validated_so_that_no_rule_between_fields_has_a_hole(name):
     """A request of the least that is asked for is judged as the same request with every default written out."""
     spelled_out = read(name).model_dump(mode="json")
-    bounds = {"number_of_frames": (9, 17, 121), "audio_duration_seconds": (0.5, 1, 60), "validation_frame_rate": (8, 60)}
+    bounds = {
+        "number_of_frames": (9, 17, 121),
+        "audio_duration_seconds": (0.5, 1, 60),
+        "validation_frame_rate": (8, 60),
+    }
     bounds |= {"conditioning_frames": (9, 121), "conditioning_seconds": (0.1, 30), "resolution": ("low", "high")}
     bounds |= {"reference_downscale_factor": (2, 8), "reference_temporal_scale_factor": (2, 8)}
     fields = ENDPOINTS[name].request.model_fields

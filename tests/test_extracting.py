@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from pydantic import ValidationError
 
-from schemas.errors import ArchiveRejected, DuplicateName, Rejections
+from schemas.rejections import ArchiveRejected, DuplicateName, Rejections
 from schemas.settings import settings
 from tasks.extracting import Extracted, extract_archive
 from tasks.store import store

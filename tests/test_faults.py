@@ -14,23 +14,26 @@ import pytest
 
 from models import base as models
 from schemas.endpoints.audio_extend_prefix import PLAIN_AUDIO
-from schemas.errors import TRAINING_DATA, LtxFlowsError, MayPass, StoreDamaged
+from schemas.errors import LtxFlowsError, MayPass, StoreDamaged
 from schemas.media import Bucket, Fitting
 from schemas.plan import Plan, Prefix, generate
+from schemas.rejections import TRAINING_DATA
 from schemas.result import Billing
 from schemas.settings import settings
 from tasks import train, upload
-from tasks.base import ENCODERS, base
+from tasks.base import base, precision
 from tasks.encode import encode_clips
+from tasks.encoding import Encoders
 from tasks.extracting import extract_archive
 from tasks.fetching import fetch
 from tasks.fitting import fit_samples
 from tasks.ledger import bills, record
 from tasks.matching import match_samples
-from tasks.pruning import note_run
+from tasks.reel import Decoders
 from tasks.report import dataset_report
 from tasks.train import Previewing, Training, train_adapter
 from tasks.upload import upload_results
+from tasks.usage import addresses_in, record_usage
 from tasks.validate import make_reel
 from tests.clips import tone, zipped
 from tests.faults import Faulty, Trouble
@@ -55,14 +58,13 @@ def run(archive):
     file = tried(fetch, archive.as_uri(), TRAINING_DATA)
     matched = tried(match_samples, tried(extract_archive, file), PLAIN_AUDIO)
     clips = tried(fit_samples, matched.samples, BUCKET, PLAN.tracks, Fitting())
-    latents = tried(encode_clips, clips.samples, clips.samples[:1], "bad", base().weights(*ENCODERS), quietly)[0]
+    latents = tried(encode_clips, clips.samples, clips.samples[:1], "bad", Encoders(base(), precision()), quietly)[0]
     previewing = Previewing(plan=PLAN, bucket=BUCKET, stg_scale=1.0)
-    weights = base().weights("transformer")
     plans = (PLAN,) * len(clips.samples)
-    adapter = tried(train_adapter, latents, plans, BUCKET, TRAINING, previewing, weights, lambda event: None)
-    reel = tried(make_reel, adapter, clips.samples[:1], PLAN, BUCKET, base().weights("vae"), quietly)
+    adapter = tried(train_adapter, latents, plans, TRAINING, previewing, base(), precision(), lambda event: None)
+    reel = tried(make_reel, adapter, clips.samples[:1], PLAN, BUCKET, Decoders(base(), precision()), quietly)
     report = dataset_report(matched, clips, BUCKET, (), PLAN)
-    tried(note_run, "run-1", file, matched, clips, latents, adapter, reel)
+    tried(record_usage, "run-1", addresses_in(file, matched, clips, latents, adapter, reel))
     tried(upload_results, "run-1", adapter, reel, report, {}, None)
     record("run-1", "audio-extend-prefix", Billing.of(100, Decimal("0.0022")))
 
@@ -98,12 +100,12 @@ def trained(tmp_path_factory):
     for name in ("load_text", "load_audio_vae", "load_vocoder", "fingerprint"):
         patch.setattr(models, name, lru_cache(getattr(models, name)))
     patch.setattr(upload, "version", lru_cache(upload.version))
-    patch.setattr(train, "run_with_less_memory_if_needed", lambda job, on_event: events_of(job))
+    patch.setattr(train, "train_in_child", lambda job, on_event: events_of(job))
     settings.cache_clear()
     assert bills() == []
     shutil.copy(folder / "home" / "ledger.db", folder)
     run(folder / "sounds.zip")
-    patch.setattr(train, "run_with_less_memory_if_needed", trained_again)
+    patch.setattr(train, "train_in_child", trained_again)
     yield folder
     patch.undo()
 
@@ -118,6 +120,7 @@ def settled(patch, home, files):
     patch.setenv("LTX_FLOWS_STORE", f"faulty://{home}/store")
     patch.setenv("LTX_FLOWS_OUTPUTS", f"faulty://{home}/outputs")
     patch.setattr(Faulty, "trouble", Trouble())
+    patch.setenv("LTX_FLOWS_STORE_PATIENCE_SECONDS", "0")
     settings.cache_clear()
 
 

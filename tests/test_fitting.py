@@ -6,9 +6,9 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from schemas.errors import NothingLeft, Rejections, UnsupportedFile
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Track
+from schemas.rejections import NothingLeft, Rejections, UnsupportedFile
 from tasks.ffmpeg import decode_video
 from tasks.fitting import fit_samples
 from tasks.looking import each

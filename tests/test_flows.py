@@ -4,7 +4,7 @@ import pytest
 
 from flows.endpoints import FLOWS
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import ClipTooShort, NothingLeft, SilentClip, UnsupportedFile
+from schemas.rejections import ClipTooShort, NothingLeft, SilentClip, UnsupportedFile
 from schemas.settings import settings
 from tasks.ledger import bills
 from tests.clips import tone, video, zipped
@@ -72,7 +72,7 @@ def test_images_are_rejected(tmp_path):
 
 def test_sounds_that_are_all_too_short_leave_nothing(tmp_path):
     url = zip_of(tmp_path, a=tone(tmp_path / "a.wav", 0.5), b=tone(tmp_path / "b.wav", 0.9))
-    _, error = ended("audio-extend-prefix", training_data_url=url, audio_duration_seconds=1)
+    _, error = ended("audio-extend-prefix", training_data_url=url, audio_duration_seconds=1, conditioning_seconds=0.5)
     assert [detail.type for detail in error.details()] == ["audio_duration_too_short"]
     assert len(error.skipped) == 2
 

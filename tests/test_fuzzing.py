@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from schemas.endpoint import MASKED_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS
-from schemas.errors import InputRejected
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Track
+from schemas.rejections import InputRejected
 from tasks.extracting import extract_archive
 from tasks.fitting import fit_samples
 from tasks.keeping import keep

@@ -2,10 +2,10 @@
 
 import pytest
 
-from schemas.errors import ClipTooShort, SilentClip
 from schemas.media import Bucket, Fitting, Picture
 from schemas.plan import Mask, Plan, Prefix, Reference, Track, generate
 from schemas.preview import GivenFile, PreviewSample
+from schemas.rejections import ClipTooShort, SilentClip
 from tasks.fitting import fit_given
 from tests import clips
 

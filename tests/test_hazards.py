@@ -6,9 +6,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from schemas.errors import NothingLeft, UnreadableClip
 from schemas.media import Bucket, FittedAudio, Fitting, Picture, Sample
 from schemas.plan import Track
+from schemas.rejections import NothingLeft, UnreadableClip
 from tasks.ffmpeg import decode_audio, decode_video
 from tasks.fitting import fit_samples
 from tasks.probe import probe

@@ -14,8 +14,9 @@ from models.transformer import velocities
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Mask, Plan, generate
 from schemas.preview import GivenFile, PreviewSample
-from tasks.base import ENCODERS, base
+from tasks.base import base, precision
 from tasks.encode import encode_clips
+from tasks.encoding import Encoders
 from tasks.ffmpeg import decode_video
 from tasks.fitting import fit_all_given, fit_samples
 from tasks.store import store
@@ -43,7 +44,7 @@ def fitted(tmp_path, mask):
 def cells(tmp_path, mask):
     """The latent cells that a mask opens, through the steps of the flow."""
     samples = fitted(tmp_path, mask).samples
-    latents, _, _ = encode_clips(samples, (), "", base().weights(*ENCODERS), lambda done, total: None)
+    latents, _, _ = encode_clips(samples, (), "", Encoders(base(), precision()), lambda done, total: None)
     [found] = [file.artifact for file in latents.samples[0].latents if file.role == "mask"]
     with store().local(found) as path:
         return load_file(path)["latent"]

@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.endpoint import AUDIO_PAIRS, MASKED_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS, VIDEO_PAIRS
-from schemas.errors import DuplicateName, MissingRole, NothingFound, Rejections, UnsupportedFile
+from schemas.rejections import DuplicateName, MissingRole, NothingFound, Rejections, UnsupportedFile
 from tasks.captions import decode, with_trigger
 from tasks.extracting import Extracted
 from tasks.keeping import keep

@@ -51,7 +51,7 @@ def remote_store(tmp_path, monkeypatch):
 
 
 def test_a_training_reads_all_samples_from_a_remote_store(remote_store, monkeypatch):
-    monkeypatch.setattr(train, "run_with_less_memory_if_needed", trained)
+    monkeypatch.setattr(train, "train_in_child", trained)
     samples = tuple(encoded(remote_store, number) for number in range(SAMPLES))
     latents = Latents(samples=samples)
     previewing = Previewing(plan=PLAN, bucket=Bucket(seconds=0.4), stg_scale=1.0)

@@ -16,7 +16,8 @@ import pytest
 from flows.privacy import without_secrets
 from flows.unfinished import Unfinished, unfinished
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import TRAINING_DATA, LtxFlowsError
+from schemas.errors import LtxFlowsError
+from schemas.rejections import TRAINING_DATA
 from schemas.settings import settings
 from tasks.fetching import fetch, name_of, state_of
 from tasks.ledger import bills
@@ -110,7 +111,7 @@ def test_prefect_keeps_none_of_a_typed_run(web, tmp_path, caplog):
     note.path.touch()
     state = run_or_continue(FLOWS[ENDPOINT.name], request, note)
     with get_client(sync_client=True) as client:
-        run = client.read_flow_run(note.run_id())
+        run = client.read_flow_run(note.last_run())
         steps = client.read_task_runs()
     assert state.name == "Rejected"  # the sound is too short: what matters is what was told until then
     kept = run.model_dump_json() + "".join(step.model_dump_json() for step in steps) + state.message
@@ -127,9 +128,9 @@ def test_a_run_that_was_cut_off_goes_on_under_its_own_id_and_a_rejected_one_is_o
     note = Unfinished(tmp_path / "note")
     note.path.touch()
     run_or_continue(FLOWS[ENDPOINT.name], request, note)
-    first = note.run_id()
+    first = note.first_run()
     run_or_continue(FLOWS[ENDPOINT.name], request, note)
-    assert (note.run_id(), bills()) == (first, [])
+    assert (note.first_run(), bills()) == (first, [])
 
 
 def test_state_of_a_file_shows_whether_it_has_changed(tmp_path):

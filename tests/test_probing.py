@@ -2,9 +2,9 @@
 
 import pytest
 
-from schemas.errors import NothingLeft, UnreadableClip
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Track
+from schemas.rejections import NothingLeft, UnreadableClip
 from tasks.fitting import fit_samples
 from tasks.probe import probe
 from tests import clips

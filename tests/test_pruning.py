@@ -8,8 +8,13 @@ import pytest
 
 from schemas.media import MediaFile
 from tasks.keeping import keep
-from tasks.pruning import DAY, HOUR, note_run, prune, usage
+from tasks.pruning import DAY, HOUR, prune, usage
 from tasks.store import store
+from tasks.usage import addresses_in, record_usage
+
+
+def ended_run(*manifests):
+    record_usage("run-1", addresses_in(*manifests), ended=True)
 
 
 def made(tmp_path, content, name):
@@ -33,7 +38,7 @@ def test_what_a_recent_run_used_stays_and_the_rest_goes_with_its_notes(tmp_path)
     used = made(tmp_path, "used", "latents/used")
     made(tmp_path, "forgotten", "latents/forgotten")
     age(days=10)
-    note_run("run-1", used)
+    ended_run(used)
     assert prune(older_than=7 * DAY, keep_runs=30 * DAY).files == 2
     assert contents() == ["used"]
     assert store().find("latents/used") == used
@@ -46,7 +51,7 @@ def test_what_is_young_stays_as_a_run_may_be_under_way(tmp_path):
 
 
 def test_runs_are_forgotten_after_their_time(tmp_path):
-    note_run("run-1", made(tmp_path, "used", "latents/used"))
+    ended_run(made(tmp_path, "used", "latents/used"))
     age(days=40)
     prune(older_than=7 * DAY, keep_runs=30 * DAY)
     assert usage() == {}
@@ -57,7 +62,7 @@ def test_media_that_a_run_used_stay(tmp_path):
     path.write_text("clip")
     file = keep(path, "clip.mp4")
     age(days=10)
-    note_run("run-1", (file,))
+    ended_run(file)
     assert prune(older_than=7 * DAY, keep_runs=30 * DAY).files == 0
     assert isinstance(file, MediaFile)
 
@@ -79,7 +84,7 @@ def test_a_size_limit_takes_the_oldest_first_but_never_what_is_needed(tmp_path):
     made(tmp_path, "newer" * 100, "latents/newer")
     for path in Path(store().root).rglob("*"):
         os.utime(path, (path.stat().st_mtime - 2 * HOUR,) * 2)
-    note_run("run-1", needed)
+    ended_run(needed)
     too_much = sum(size for _, size in usage().values())
     prune(older_than=7 * DAY, keep_runs=30 * DAY, most_bytes=too_much - 100)
     assert contents() == ["needed" * 100, "newer" * 100]

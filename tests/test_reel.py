@@ -13,8 +13,9 @@ from models.preview import caption_band
 from schemas.media import Bucket, Fitting, Picture
 from schemas.plan import Mask, Plan, Prefix, Reference, generate
 from schemas.preview import GivenFile, PreviewSample
+from tasks.base import base, precision
 from tasks.fitting import fit_given
-from tasks.reel import Segment, panels, write_audio_reel, write_video_reel
+from tasks.reel import Decoders, Segment, panels, write_audio_reel, write_video_reel
 from tasks.store import store
 from tests import clips
 
@@ -80,7 +81,7 @@ def test_a_reel_has_a_segment_per_preview_with_labels_and_the_sound_of_the_resul
     sample = preview(MASKED, files)
     latents = {"video": torch.randn(128, 2, 2, 2), "audio": torch.randn(9, 128)}
     segments = [segment(tmp_path, sample, step, **latents) for step in (0, 100)]
-    write_video_reel(tmp_path / "reel.mp4", segments, MASKED, BUCKET, quietly)
+    write_video_reel(tmp_path / "reel.mp4", segments, MASKED, BUCKET, Decoders(base(), precision()), quietly)
     frames = decoded(tmp_path / "reel.mp4", 3 * 64)
     shown = panels(sample, MASKED.video, NOISE)
     assert frames.shape[1] == 64 + caption_band(3 * 64, "", ("a", "b", "c")).shape[0]
@@ -97,7 +98,10 @@ def test_a_reel_of_sound_plays_each_reference_and_then_its_result(tmp_path):
     sample = preview(plan, {"reference": clips.tone(tmp_path / "r.wav", 1.2, rate=44100)}, SOUND)
     segments = [segment(tmp_path, sample, step, audio=torch.randn(25, 128)) for step in (0, 100)]
     told = []
-    write_audio_reel(tmp_path / "reel.wav", segments, plan, SOUND, lambda done, total: told.append((done, total)))
+    decoders = Decoders(base(), precision())
+    write_audio_reel(
+        tmp_path / "reel.wav", segments, plan, SOUND, decoders, lambda done, total: told.append((done, total))
+    )
     sound, rate = soundfile.read(tmp_path / "reel.wav")
     reference, first, again, second = np.split(sound[:, 0], 4)
     assert (len(sound), rate, told) == (4 * 48000, 48000, [(1, 2), (2, 2)])

@@ -84,7 +84,9 @@ def overfitted(plan, samples, transformer, steps):
     parameters = adapter_parameters(transformer)
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
     for number in range(steps):
-        loss = sum(each.mean() for each in losses(transformer, samples[number % 4], generator_of("noise", 7, number)).values())
+        loss = sum(
+            each.mean() for each in losses(transformer, samples[number % 4], generator_of("noise", 7, number)).values()
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

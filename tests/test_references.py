@@ -8,12 +8,13 @@ from safetensors.torch import load_file
 from flows.cli import main
 from models.adapter import lora_metadata
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import RequestRejected, SilentClip
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Plan, Prefix, Reference, generate
 from schemas.preview import GivenFile, PreviewSample
-from tasks.base import ENCODERS, base
+from schemas.rejections import RequestRejected, SilentClip
+from tasks.base import base, precision
 from tasks.encode import encode_clips
+from tasks.encoding import Encoders
 from tasks.fitting import fit_given, fit_samples
 from tasks.store import store
 from tests import clips
@@ -72,7 +73,9 @@ SEEDED = {  # the seeds' recommended starting configurations, URLs replaced
 
 def encoded(samples, plan, previews=()):
     fitted = fit_samples(samples, BUCKET, plan.tracks, Fitting()).samples
-    latents, reused, made = encode_clips(fitted, previews, "bad", base().weights(*ENCODERS), lambda done, total: None)
+    latents, reused, made = encode_clips(
+        fitted, previews, "bad", Encoders(base(), precision()), lambda done, total: None
+    )
     return latents, reused.artifacts, made
 
 

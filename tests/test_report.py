@@ -9,12 +9,13 @@ from schemas.media import Bucket, Fitting, Picture
 from schemas.plan import Plan, Prefix, Reference, generate
 from schemas.result import DatasetReport
 from tasks.cards import dataset_card
+from tasks.delivery import Outputs
 from tasks.extracting import extract_archive
 from tasks.fitting import fit_samples
 from tasks.matching import match_samples
 from tasks.page import page
 from tasks.report import dataset_report
-from tasks.upload import Outputs, upload_results
+from tasks.upload import upload_results
 from tests import clips
 
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=33, fps=24))

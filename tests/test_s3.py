@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from schemas.errors import TRAINING_DATA, DownloadInterrupted, DownloadRejected
+from schemas.errors import DownloadInterrupted
+from schemas.rejections import TRAINING_DATA, DownloadRejected
 from schemas.settings import settings
 from tasks.fetching import fetch
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flows.service import keys, register, webhooks
 from flows.service.app import ROUTERS
 from flows.service.register import entry_of
-from schemas.errors import NothingFound
+from schemas.rejections import NothingFound
 from schemas.settings import settings
 from tasks.fetching import fetch
 from tests.service_app import APP, BASE, BODY, RESULT, api

@@ -9,7 +9,7 @@ import pytest
 from flows.service import register
 from flows.service.register import entry_of
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import NothingFound
+from schemas.rejections import NothingFound
 from schemas.settings import settings
 from tests.service_app import APP, BASE, BODY, FakeRuns, api
 

@@ -15,8 +15,9 @@ from schemas.errors import StoreDamaged
 from schemas.media import Picture
 from schemas.settings import settings
 from tasks.keeping import keep
-from tasks.pruning import note_run, prune, usage
+from tasks.pruning import prune, usage
 from tasks.store import Artifact, Store, key_of, store
+from tasks.usage import addresses_in, record_usage
 
 
 @pytest.fixture(autouse=True, params=["local", "s3"])
@@ -33,6 +34,10 @@ def file(tmp_path):
     path = tmp_path / "made.bin"
     path.write_bytes(b"latent")
     return path
+
+
+def ended_run(*manifests):
+    record_usage("run-1", addresses_in(*manifests), ended=True)
 
 
 def overwrite(artifact, content):
@@ -137,7 +142,7 @@ def test_pruning_takes_what_no_run_needs_and_leaves_the_rest(file):
     file.write_bytes(b"forgotten")
     store().publish(file, "latents/forgotten")
     media = keep(file, "clip.wav")
-    note_run("run-1", used, (media,))
+    ended_run(used, media)
     assert prune(older_than=-60, keep_runs=60).files == 2
     assert (store().find("latents/used"), store().find("latents/forgotten")) == (used, None)
     with store().media(media.sha256) as path:

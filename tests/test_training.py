@@ -15,7 +15,7 @@ from schemas.media import Bucket, Picture
 from schemas.plan import Plan, Prefix, generate
 from tasks import child
 from tasks import train as train_module
-from tasks.base import base
+from tasks.base import base, precision
 from tasks.encode import EncodedSample, LatentFile, Latents
 from tasks.job import Failed, Finished, Prepared, Previewed, Retrying, Started, Stepped, preview_steps
 from tasks.store import store
@@ -44,14 +44,14 @@ def latents(tmp_path):
     audio = published(tmp_path / "audio", latent=torch.randn(10, 128))
     files = (
         LatentFile(role="target", modality="video", artifact=video),
-        LatentFile(role="target", modality="audio", artifact=audio),
+        LatentFile(role="target", modality="audio", artifact=audio, steps=9),
     )
     sample = EncodedSample(name="a", prompt="a", fps=24, latents=files, context=text)
     return Latents(samples=(sample,), previews=(sample,), negative=text)
 
 
 def trained(latents, training=SHORT, on_event=lambda event: None):
-    return train_adapter(latents, (PLAN,), BUCKET, training, PREVIEWING, base().weights("transformer"), on_event)
+    return train_adapter(latents, (PLAN,), training, PREVIEWING, base(), precision(), on_event)
 
 
 def bytes_of(artifact):

@@ -6,7 +6,8 @@ import pytest
 
 from flows.unfinished import unfinished
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import NothingFound, TrainingFailed
+from schemas.errors import TrainingFailed
+from schemas.rejections import NothingFound
 from schemas.settings import settings
 
 NAME = "audio-extend-prefix"
@@ -25,7 +26,7 @@ def cut_off(request, error=InterruptedError):
 
 def continued(request):
     with unfinished(NAME, request) as note:
-        return note.run_id()
+        return note.first_run()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, TrainingFailed])

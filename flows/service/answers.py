@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from flows.service.register import LogLine, Status
-from schemas.errors import Detail
+from schemas.rejections import Detail
 
 
 class Problem(BaseModel):

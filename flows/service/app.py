@@ -19,7 +19,8 @@ from flows.service.middleware import BodyLimit, Proxy, RequestId
 from flows.service.runs import PrefectRuns, Runs
 from flows.service.watcher import UNREACHABLE, Watcher
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import InputRejected, LtxFlowsError
+from schemas.errors import LtxFlowsError
+from schemas.rejections import InputRejected
 
 ROUTERS = (
     queue.router,

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from flows.service import addresses
 from flows.service.links import origin
 from schemas.endpoint import Endpoint
-from schemas.errors import Detail, DownloadRejected, Loc, Rejections, RequestRejected
+from schemas.rejections import Detail, DownloadRejected, Loc, Rejections, RequestRejected
 from tasks.fetching import fetch, name_of
 from tasks.uploaded import uploaded, uploaded_url
 

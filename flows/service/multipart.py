@@ -15,7 +15,7 @@ from flows.service.answers import BUSY, KEYS, Problem, Responses, body_of
 from flows.service.keys import Owner
 from flows.service.links import origin
 from flows.service.uploads import BINARY, OPEN, SIGNED, TAKEN, TOLD, NewFile, Signed, begun, told, too_large, write
-from schemas.errors import Detail, RequestRejected
+from schemas.rejections import Detail, RequestRejected
 from schemas.settings import settings
 from schemas.store_errors import store_error
 from tasks import parts

@@ -19,7 +19,7 @@ from flows.service.register import Entry, entry_of
 from flows.service.watcher import Watcher
 from flows.service.webhooks import Forbidden, address_of
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import Detail, RequestRejected
+from schemas.rejections import Detail, RequestRejected
 
 APP = "/fal-ai/ltx23-trainer-v2"
 SECONDS_BETWEEN_SIGNS = 15.0  # of life, on a stream that has nothing to say

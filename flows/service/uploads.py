@@ -17,7 +17,7 @@ from flows.service.addresses import Upload, plain_name
 from flows.service.answers import BUSY, FAULTS, KEYS, Problem, Responses, body_of
 from flows.service.keys import Owner
 from flows.service.links import origin, upload_link, valid_upload
-from schemas.errors import Detail, RequestRejected
+from schemas.rejections import Detail, RequestRejected
 from schemas.settings import settings
 from tasks.keeping import keep
 from tasks.store import temporary_folder

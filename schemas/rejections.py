@@ -1,0 +1,217 @@
+"""What is wrong with a request or its data, in the words of an HTTP 422: the user mends it, and it costs nothing.
+
+The tree of all errors is drawn in errors.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas.errors import LtxFlowsError
+
+Loc = tuple[str | int, ...]
+
+TRAINING_DATA: Loc = ("training_data_url",)
+
+
+class Detail(BaseModel):
+    """One fault in the shape of an HTTP 422 body (facts/fal-contract.md, section 2)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    loc: Loc
+    msg: str
+    type: str
+    input: Any = None
+    ctx: dict[str, Any] = {}
+
+
+class InputRejected(LtxFlowsError):
+    """The request or its data is wrong. HTTP 422, exit 2, never retried, billed 0."""
+
+    def details(self) -> list[Detail]:
+        raise NotImplementedError
+
+
+class RequestRejected(InputRejected):
+    """Fields of the request are wrong; every one of them is listed."""
+
+    def __init__(self, faults: Sequence[Detail]) -> None:
+        super().__init__(faults)
+        self.faults = list(faults)
+
+    @classmethod
+    def of(cls, error: ValidationError) -> "RequestRejected":
+        return cls([_detail(fault) for fault in error.errors(include_url=False)])
+
+    def details(self) -> list[Detail]:
+        return self.faults
+
+    def __str__(self) -> str:
+        return "; ".join(f"{'.'.join(str(part) for part in fault.loc[1:])}: {fault.msg}" for fault in self.faults)
+
+
+class Rejections(InputRejected):
+    """Several faults found together, so that the user mends them in one go."""
+
+    def __init__(self, faults: Sequence[InputRejected]) -> None:
+        super().__init__(faults)
+        self.faults = list(faults)
+
+    def details(self) -> list[Detail]:
+        return [detail for fault in self.faults for detail in fault.details()]
+
+    def __str__(self) -> str:
+        return "; ".join(str(fault) for fault in self.faults)
+
+
+@dataclass(eq=False)
+class DataRejected(InputRejected):
+    """One fault of the training data or of a validation sample.
+
+    A subclass declares its facts as fields, `message` with their names, and `type`, the key that clients switch on.
+    `where` is the request field that brought the file in.
+    """
+
+    type: ClassVar[str]
+    message: ClassVar[str]
+
+    file: str
+    where: Loc = field(default=TRAINING_DATA, kw_only=True)
+
+    def facts(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def details(self) -> list[Detail]:
+        ctx = {name: value for name, value in self.facts().items() if name != "where"}
+        kind = self.type.format(**ctx)
+        return [Detail(loc=("body", *self.where), msg=str(self), type=kind, input=self.file, ctx=ctx)]
+
+    def __str__(self) -> str:
+        facts = {name: value for name, value in self.facts().items() if name != "where"}
+        return self.message.format(**{n: ", ".join(v) if isinstance(v, tuple) else v for n, v in facts.items()})
+
+    def __reduce__(self) -> tuple[Any, ...]:  # errors are pickled between processes
+        return partial(type(self), **self.facts()), ()
+
+
+@dataclass(eq=False)
+class DownloadRejected(DataRejected):
+    """A URL that cannot be fetched or must not be."""
+
+    type = "file_download_error"
+    message = "{file}: {reason}"
+    reason: str
+
+
+@dataclass(eq=False)
+class ArchiveRejected(DataRejected):
+    """Not a zip archive, or one that is broken or unsafe."""
+
+    type = "invalid_archive"
+    message = "{file}: {reason}"
+    reason: str
+    supported_extensions: tuple[str, ...] = (".zip",)
+
+
+@dataclass(eq=False)
+class UnsupportedFile(DataRejected):
+    """A media file of a kind that this endpoint does not take; `kind` is the modality it does take."""
+
+    type = "unsupported_{kind}_format"
+    message = "{file}: {reason}; supported: {supported_formats}"
+    kind: str
+    supported_formats: tuple[str, ...]
+    reason: str
+
+
+@dataclass(eq=False)
+class DuplicateName(DataRejected):
+    """Two files of an archive that would be the same sample."""
+
+    type = "invalid_archive"
+    message = "{file} and {other}: names must be unique across the archive; rename one of them"
+    other: str
+
+
+@dataclass(eq=False)
+class MissingRole(DataRejected):
+    """A sample lacks one of the files that its layout asks for."""
+
+    type = "invalid_archive"
+    message = "{file}: its {role} is missing; add {wanted}"
+    role: str
+    wanted: str
+
+
+@dataclass(eq=False)
+class NothingFound(DataRejected):
+    """The archive holds no sample at all."""
+
+    type = "archive_file_count_below_minimum"
+    message = "{file}: no sample found; wanted files of type {supported_extensions}"
+    supported_extensions: tuple[str, ...]
+    min_count: int = 1
+    provided_count: int = 0
+
+
+@dataclass(eq=False)
+class UnreadableClip(DataRejected):
+    """A media file that does not decode, or not to its end."""
+
+    type = "unsupported_{kind}_format"
+    message = "{file}: cannot be decoded as {kind} ({reason}); export it again"
+    kind: str
+    reason: str
+
+
+@dataclass(eq=False)
+class SilentClip(DataRejected):
+    """A clip that must carry sound has no audio track."""
+
+    type = "feature_not_supported"
+    message = "{file}: the {role} clip has no audio track"
+    role: str
+
+
+@dataclass(eq=False)
+class NothingLeft(DataRejected):
+    """Every sample was skipped, each for its own reason."""
+
+    type = "{kind}_duration_too_short"
+    message = "All training {plural} are too short to be trainable: {skipped}"
+    kind: str
+    plural: str
+    skipped: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class ClipTooShort(DataRejected):
+    """A validation clip is shorter than what it must give."""
+
+    type = "{kind}_duration_too_short"
+    message = "{file}: have {have}, need {need}; {remedy}"
+    kind: str
+    have: str
+    need: str
+    remedy: str
+
+
+# pydantic's names for faults -> the names that clients of the hosted endpoints switch on
+_TYPES = {"literal_error": "one_of", "too_long": "sequence_too_long", "too_short": "sequence_too_short"}
+
+
+def _detail(fault: Any) -> Detail:
+    ctx = dict(fault.get("ctx", {}))
+    ctx.pop("fault", None)  # repeats the message
+    loc = (ctx.pop("field"),) if "field" in ctx else fault["loc"]  # a rule between fields names the one to change
+    return Detail(
+        loc=("body", *loc),
+        msg=fault["msg"],
+        type=_TYPES.get(fault["type"], fault["type"]),
+        input=ctx.pop("value", fault.get("input")),
+        ctx=ctx,
+    )

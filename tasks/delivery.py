@@ -1,0 +1,132 @@
+"""What a run delivers: files under OUTPUTS, read back and compared, and told again where nobody has read them."""
+
+import json
+import mimetypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from schemas.media import Frozen
+from schemas.result import Billing, File, TrainingResult
+from schemas.settings import settings
+from schemas.store_errors import StoreRefused, StoreUnavailable
+from tasks.outcomes import outcome
+from tasks.place import Place
+from tasks.store import Artifact, file_sha256, store, temporary_folder
+
+TYPES = {".safetensors": "application/octet-stream", ".wav": "audio/wav"}
+
+
+class Delivery(Frozen):
+    """The files of a run, where its user finds them."""
+
+    lora_file: File
+    config_file: File
+    video: File | None
+    audio: File | None
+    debug_dataset: File | None
+    dataset_report: File
+    checksums: dict[str, str]  # sha256 by name, of these and of what lies beside them
+
+    def result(self, billing: Billing) -> TrainingResult:
+        return TrainingResult(
+            **{name: file for name, file in dict(self).items() if name != "checksums"}, billing=billing
+        )
+
+
+class Outputs:
+    """The folder of one run under OUTPUTS."""
+
+    def __init__(self, run_id: str) -> None:
+        self.place = Place(settings().outputs_url)
+        self.run_id = run_id
+        self.checksums: dict[str, str] = {}
+
+    def open(self) -> None:
+        """See whether files can be put there, read and removed.
+
+        Raises:
+            StoreFull, StoreRefused, StoreUnavailable: they cannot.
+        """
+        probe = f"{self.run_id}/.opened"
+        self.place.write(b"{}", probe)
+        if self.place.read(probe) != b"{}":
+            raise StoreRefused(
+                f"{self.place.url} does not give back what was put there; check that it is the right place"
+            )
+        self.place.remove(probe)
+
+    def put(self, path: Path, name: str) -> File:
+        """Publish a file under its final name, read back and compared; one that is there whole stays.
+
+        Raises:
+            StoreUnavailable: what arrived is not what was sent.
+        """
+        final, digest = f"{self.run_id}/{name}", file_sha256(path)
+        if self._digest(final, path.stat().st_size) != digest:
+            self.place.put(path, final)
+            if self.place.sha256(final) != digest:
+                self.place.remove(final)
+                raise StoreUnavailable(f"{self.place.url}/{final} arrived damaged; run again")
+        kind = TYPES.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self.checksums[name] = digest
+        return File(url=self.link(name), content_type=kind, file_name=name, file_size=path.stat().st_size)
+
+    def link(self, name: str) -> str:
+        """Where a client opens a file from now on."""
+        return self.place.link(f"{self.run_id}/{name}", settings().link_seconds)
+
+    def are_whole(self, checksums: Mapping[str, str]) -> bool:
+        """Whether all files that were delivered are there, as they were delivered."""
+        found = {name: self._digest(f"{self.run_id}/{name}") for name in checksums}
+        return bool(checksums) and found == dict(checksums)
+
+    def tidy(self) -> None:
+        """Remove what a killed try of this run has left half written."""
+        for file in self.place.files(self.run_id):
+            if file.address.endswith(".part"):
+                self.place.remove(file.address)
+
+    def put_artifact(self, artifact: Artifact, name: str) -> File:
+        with store().local(artifact) as path:
+            return self.put(path, name)
+
+    def put_json(self, content: Any, name: str) -> File:
+        return self.put_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", name)
+
+    def put_text(self, text: str, name: str) -> File:
+        with temporary_folder() as folder:
+            path = folder / name
+            path.write_text(text, encoding="utf-8")
+            return self.put(path, name)
+
+    def _digest(self, address: str, size: int | None = None) -> str | None:
+        """The sha256 of a file that is there; of one of this size, where it is known."""
+        held = self.place.size(address)
+        if held is None or (size is not None and held != size):
+            return None
+        return self.place.sha256(address)
+
+
+def open_outputs(run_id: str) -> None:
+    """Notice before anything is spent that OUTPUTS cannot be written.
+
+    Raises:
+        StoreFull, StoreRefused, StoreUnavailable: they cannot.
+    """
+    Outputs(run_id).open()
+
+
+def told_again(run_id: str) -> TrainingResult | None:
+    """The result of a run that was billed, with links of today; None where it was not, or its files are damaged."""
+    told = outcome(run_id)
+    if told is None or "result" not in told or not Outputs(run_id).are_whole(told.get("sha256", {})):
+        return None
+    result = TrainingResult.model_validate(told["result"])
+    outputs = Outputs(run_id)
+    linked = {
+        field: file.model_copy(update={"url": outputs.link(file.file_name)})
+        for field, file in dict(result).items()
+        if isinstance(file, File)
+    }
+    return result.model_copy(update=linked)
