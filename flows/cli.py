@@ -16,6 +16,7 @@ from schemas.errors import LtxFlowsError
 from schemas.rejections import Detail, InputRejected, RequestRejected
 from schemas.request import TrainRequest
 from schemas.settings import settings
+from tasks.fetching import check_all
 
 DONE, FAILED, REJECTED = 0, 1, 2
 
@@ -210,7 +211,9 @@ def _read(options: argparse.Namespace) -> tuple[Endpoint[Any], TrainRequest]:
     except ValueError as error:
         fault = Detail(loc=("body",), msg=f"{options.request} is not JSON: {error}", type="json_invalid")
         raise RequestRejected([fault]) from error
-    return endpoint, endpoint.read(_with_file_urls(body, options.request.absolute().parent))
+    request = endpoint.read(_with_file_urls(body, options.request.absolute().parent))
+    check_all(request.model_dump(mode="json"))
+    return endpoint, request
 
 
 def _allow_files() -> None:

@@ -22,15 +22,14 @@ from tasks.base import base_model_of, precision
 from tasks.bill import bill
 from tasks.cards import dataset_card
 from tasks.debug import debug_dataset
-from tasks.delivery import open_outputs
 from tasks.download import download
 from tasks.encode import encode
 from tasks.extract import extract
 from tasks.extracting import Extracted
+from tasks.faults import together
 from tasks.fit import fit, fit_previews
 from tasks.given import with_media
 from tasks.in_use import Usage, current_run
-from tasks.looking import together
 from tasks.match import match
 from tasks.matching import Matched
 from tasks.outcomes import tell_rejection
@@ -38,7 +37,7 @@ from tasks.report import dataset_report
 from tasks.results import results_in_store
 from tasks.settling import Fitted
 from tasks.train import Previewing, Training, train
-from tasks.upload import upload
+from tasks.upload import open_places, upload
 from tasks.validate import validate
 
 Outcome = TrainingResult | State[TrainingResult]
@@ -61,7 +60,7 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     training = Training(rank=request.rank, steps=request.number_of_steps, learning_rate=request.learning_rate)
     previewing = Previewing(plan=preview_plan, bucket=shown, stg_scale=request.stg_scale)
 
-    open_outputs(run_id)  # before anything is spent
+    open_places(run_id)
     (matched, clips), openings = together(
         lambda: training_data(endpoint, request, plan, used), lambda: opening_media(request, preview_plan, used)
     )

@@ -8,9 +8,10 @@ from schemas.rejections import TRAINING_DATA
 from schemas.request import TrainRequest
 from schemas.result import PlanAnswer
 from tasks.extracting import extract_archive
+from tasks.faults import together
 from tasks.fetching import fetch
 from tasks.given import settle_given, with_media
-from tasks.looking import each, together
+from tasks.looking import each
 from tasks.matching import Matched, match_samples
 from tasks.report import dataset_report
 from tasks.settling import Fitted, settle_samples

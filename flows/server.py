@@ -9,11 +9,12 @@ import ctypes
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_SH, flock
 from pathlib import Path
 
@@ -21,10 +22,12 @@ import httpx
 
 from schemas.errors import ServerUnavailable
 from schemas.settings import settings
+from schemas.store_errors import DatabaseDamaged
 
 START_SECONDS = 90
 STOP_SECONDS = 20
 POLL_SECONDS = 0.2
+DATABASE_SETTINGS = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
 SECONDS_UNTIL_KEEPER_WAKES = 1.0
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
@@ -36,6 +39,8 @@ def prefect_environment() -> dict[str, str]:
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home / "results"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "ltx_flows.run",  # of waiting and sharing: to the run's page, too
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "DO_NOT_TRACK": "1",
     }
     return {name: value for name, value in ours.items() if name not in os.environ}
@@ -53,6 +58,7 @@ def prefect_server() -> Iterator[str]:
 
     Raises:
         ServerUnavailable: it cannot be reached, or does not start.
+        DatabaseDamaged: its database is cut or garbled.
     """
     os.environ.update(prefect_environment())
     if given := os.environ.get("PREFECT_API_URL"):
@@ -94,8 +100,30 @@ def _running(folder: Path) -> str | None:
     return url if healthy(url) else None
 
 
+def _check_database() -> None:
+    """Notice a database that is cut or garbled, of which the server would answer with errors.
+
+    Raises:
+        DatabaseDamaged: what is lost with it, and what to type.
+    """
+    path = settings().home_folder / "prefect" / "prefect.db"
+    if any(name in os.environ for name in DATABASE_SETTINGS) or not path.exists() or not path.stat().st_size:
+        return
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise DatabaseDamaged(
+            f"Prefect's database {path} is damaged ({found}): the history, logs and schedules of runs are lost with "
+            f"it, results and bills are not; type: mv {path.parent} {path.parent}.damaged, then run again"
+        )
+
+
 def _start(folder: Path) -> str:
     """Start a keeper, which outlives this process while others use the server, and wait until it is open."""
+    _check_database()
     (folder / "url").unlink(missing_ok=True)
     with (folder / "server.log").open("w") as log:
         command = [sys.executable, "-m", "flows.server", str(folder)]

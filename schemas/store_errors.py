@@ -5,7 +5,8 @@ MayPass
 └── LedgerUnavailable      the database did not answer: the same
 MachineNotReady
 ├── StoreFull              no space is left: exit 1
-└── StoreRefused           it may not be read or written: exit 1
+├── StoreRefused           it may not be read or written: exit 1
+└── DatabaseDamaged        the ledger's or Prefect's database file cannot be read: exit 1
 """
 
 import errno
@@ -30,6 +31,10 @@ class StoreFull(MachineNotReady):
 
 class StoreRefused(MachineNotReady):
     """A place may not be read or written by us."""
+
+
+class DatabaseDamaged(MachineNotReady):
+    """A database file is cut or garbled. It is never replaced silently: that could bill a run twice."""
 
 
 def store_error(where: str, error: BaseException, *, refused: bool = False) -> LtxFlowsError:

@@ -17,8 +17,8 @@ from schemas.media import Frozen, MediaFile
 from schemas.rejections import ArchiveRejected, DuplicateName, InputRejected
 from schemas.settings import settings
 from schemas.store_errors import FULL
+from tasks.faults import refuse
 from tasks.keeping import keep
-from tasks.looking import refuse
 from tasks.place import CHUNK
 from tasks.store import media_address, store, temporary_folder
 

@@ -3,9 +3,11 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 from urllib.parse import SplitResult, unquote, unquote_to_bytes, urlsplit
 
 from schemas.errors import DownloadInterrupted
@@ -13,12 +15,65 @@ from schemas.media import MediaFile
 from schemas.rejections import DownloadRejected, Loc
 from schemas.settings import settings
 from schemas.store_errors import store_error
+from tasks.faults import all_of
 from tasks.keeping import keep
 from tasks.store import file_sha256, temporary_folder
 from tasks.uploaded import SCHEME, uploaded
 
 Shown = Callable[[int, int], None]
+LEAST_SECONDS, LEAST_BYTES_PER_SECOND = 600.0, 20e3  # what a download may take
+REMOTE = ("http", "https", "s3", "data")
 PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<error")
+
+
+def check(url: str, where: Loc) -> SplitResult:
+    """Notice what is wrong with a URL without asking anybody else: this costs nothing and is told at once.
+
+    Raises:
+        DownloadRejected: it cannot be fetched or must not be.
+    """
+    name = name_of(url)
+    parts = _split(url, name, where)
+    if "::" in url.split("?", 1)[0] and parts.scheme not in ("http", "https", "data"):  # there it is an IPv6 address
+        raise DownloadRejected(name, "chained URLs (::) are not allowed", where=where)
+    if parts.scheme in ("", "file"):
+        _local_path(parts, name, where)
+    elif parts.scheme == SCHEME:
+        _find_uploaded(url, name, where)
+    elif parts.scheme in ("http", "https") and not _names_a_host(parts):
+        raise DownloadRejected(name, "it is no valid URL", where=where)
+    elif parts.scheme not in REMOTE:
+        reason = f"{parts.scheme}: URLs are not supported; use {', '.join(REMOTE[:-1])} or upload it"
+        raise DownloadRejected(name, reason, where=where)
+    return parts
+
+
+def check_all(body: Any) -> None:  # any JSON
+    """Check every URL of a request.
+
+    Raises:
+        InputRejected: all that are wrong, together.
+    """
+    all_of(partial(check, url, where) for url, where in urls_in(body))
+
+
+def urls_in(value: Any, where: Loc = ()) -> Iterator[tuple[str, Loc]]:  # any JSON
+    """Every URL of a request, and the field that holds it."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from urls_in(item, (*where, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from urls_in(item, (*where, index))
+    elif isinstance(value, str) and where and str(where[-1]).endswith("_url"):
+        yield value, where
+
+
+def _names_a_host(parts: SplitResult) -> bool:
+    try:
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def fetch(url: str, where: Loc, progress: Shown | None = None) -> MediaFile:
@@ -34,11 +89,12 @@ def fetch(url: str, where: Loc, progress: Shown | None = None) -> MediaFile:
         DownloadInterrupted: the other side stopped in between; it may pass.
     """
     name = name_of(url)
-    parts = _split(url, name, where)
-    if "::" in url.split("?", 1)[0] and parts.scheme not in ("http", "https", "data"):  # there it is an IPv6 address
-        raise DownloadRejected(name, "chained URLs (::) are not allowed", where=where)
+    parts = check(url, where)
     if parts.scheme in ("", "file"):
-        return _keep_local(parts, name, where)
+        path = _local_path(parts, name, where)
+        if not path.is_file():
+            raise DownloadRejected(name, "there is no such file", where=where)
+        return keep(path, name, file_sha256(path))
     if parts.scheme == SCHEME:
         return _find_uploaded(url, name, where)
     with temporary_folder() as folder:
@@ -55,6 +111,7 @@ class Target:
     def __init__(self, file: IO[bytes], name: str, where: Loc, progress: Shown) -> None:
         self.file, self.name, self.where, self.progress = file, name, where, progress
         self.limit = settings().max_download_bytes
+        self.begun = time.monotonic()
         self.total = 0
         self.restart()
 
@@ -76,6 +133,8 @@ class Target:
         if not self.done and chunk.lstrip()[:9].lower().startswith(PAGE_STARTS):
             raise self.refusal("it is a web page (a login page?), not a file")
         self.done += len(chunk)
+        if time.monotonic() - self.begun > LEAST_SECONDS + self.done / LEAST_BYTES_PER_SECOND:
+            raise self.interruption("it comes too slowly to be of use, and broke off")
         if self.done > self.limit:
             raise self.refusal(f"more than {self.limit} bytes are not allowed")
         try:
@@ -124,10 +183,8 @@ def _fetch_remote(url: str, parts: SplitResult, target: Target) -> None:
         from tasks.s3 import fetch_s3  # noqa: PLC0415
 
         fetch_s3(url, target)
-    elif parts.scheme == "data":
-        _fetch_data(url, target)
     else:
-        raise target.refusal(f"{parts.scheme}: URLs are not supported; use http, https or s3")
+        _fetch_data(url, target)
 
 
 def _find_uploaded(url: str, name: str, where: Loc) -> MediaFile:
@@ -158,18 +215,21 @@ def state_of(url: str) -> tuple[int, int] | None:
     return (state.st_size, state.st_mtime_ns) if state else None
 
 
-def _keep_local(parts: SplitResult, name: str, where: Loc) -> MediaFile:
+def _local_path(parts: SplitResult, name: str, where: Loc) -> Path:
     """A file of this machine, below the folder that settings open for it; links are followed before that is checked."""
     root = settings().allow_file_root
     if root is None:
         raise DownloadRejected(
             name, "files of this machine are not allowed here; use an http, https or s3 URL", where=where
         )
-    path = Path(unquote(parts.path) if parts.scheme else parts.geturl()).expanduser().resolve()
+    try:
+        path = Path(unquote(parts.path) if parts.scheme else parts.geturl()).expanduser().resolve()
+    except (OSError, ValueError) as error:
+        raise DownloadRejected(name, "it is no valid path", where=where) from error
     if not path.is_relative_to(root.expanduser().resolve()) or parts.netloc not in ("", "localhost"):
         raise DownloadRejected(name, "it lies outside the folder that LTX_FLOWS_ALLOW_FILE_ROOT opens", where=where)
-    if not path.is_file():
+    if not path.is_file() and root.expanduser().is_dir():  # else it is the worker's folder, and not this machine's
         raise DownloadRejected(name, "there is no such file", where=where)
-    if path.stat().st_size > settings().max_download_bytes:
+    if path.is_file() and path.stat().st_size > settings().max_download_bytes:
         raise DownloadRejected(name, f"more than {settings().max_download_bytes} bytes are not allowed", where=where)
-    return keep(path, name, file_sha256(path))
+    return path

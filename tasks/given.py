@@ -24,8 +24,9 @@ from schemas.plan import Plan, Track
 from schemas.preview import GivenFile, PreviewSample
 from schemas.rejections import ClipTooShort, DataRejected, Loc
 from schemas.request import ValidationSample
+from tasks.faults import all_of, refuse
 from tasks.geometry import Pace, frames_at
-from tasks.looking import Probes, all_of, look, refuse
+from tasks.looking import Probes, look
 from tasks.settling import Shot, Span, plain, settle_mask, settle_picture
 
 AS_LONG = "use a longer clip"

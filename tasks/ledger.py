@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from fcntl import LOCK_EX, flock
+from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -26,13 +27,14 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from schemas.media import Frozen
 from schemas.result import Billing
 from schemas.settings import settings
-from schemas.store_errors import LedgerUnavailable
+from schemas.store_errors import DatabaseDamaged, LedgerUnavailable
+from tasks.durable import appearing
 
 BILLS = Table(
     "bills",
@@ -43,6 +45,7 @@ BILLS = Table(
     Column("usd_per_step", String(32), nullable=False),  # text: SQLite has no exact decimals
     Column("billed_at", DateTime(timezone=True), nullable=False),
 )
+GARBLED = ("database disk image is malformed", "file is not a database")
 MIGRATING = 0x17C23  # of PostgreSQL's advisory lock: two processes never migrate at once
 
 
@@ -68,7 +71,18 @@ def record(run_id: str, endpoint: str, billing: Billing) -> None:
         with ledger() as connection:
             connection.execute(insert(BILLS).values(row))
     except IntegrityError:  # a retry after the row was written and before the task's end was
-        return
+        pass
+    _mark_as_used()
+
+
+def open_ledger() -> None:
+    """See whether it can be read.
+
+    Raises:
+        LedgerUnavailable, DatabaseDamaged: it cannot.
+    """
+    with ledger() as connection:
+        connection.execute(select(BILLS.c.run_id).limit(1)).first()
 
 
 def bills() -> list[Bill]:
@@ -88,22 +102,65 @@ def bills() -> list[Bill]:
 
 @contextmanager
 def ledger() -> Iterator[Connection]:
-    """A transaction on the ledger, whose tables are those of this version."""
+    """A transaction on the ledger, whose tables are those of this version.
+
+    Raises:
+        LedgerUnavailable: it does not answer; it may pass.
+        DatabaseDamaged: its file is cut or garbled, or is gone although it has held bills.
+    """
     url = make_url(settings().ledger_url)
     if url.get_backend_name() == "sqlite":
         settings().home_folder.mkdir(parents=True, exist_ok=True)
+        _check_file(url)
     engine = create_engine(url)
     try:
         with engine.connect() as connection:
             _migrate(connection)
         with engine.begin() as connection:
             yield connection
-    except OperationalError as error:
+    except IntegrityError:
+        raise
+    except DatabaseError as error:
+        if url.get_backend_name() == "sqlite" and str(error.orig) in GARBLED:
+            raise _damaged(Path(str(url.database)), str(error.orig)) from error
+        if not isinstance(error, OperationalError):
+            raise
         shown = url.render_as_string(hide_password=True)
         reason = (str(error.orig).splitlines() or [""])[0]
         raise LedgerUnavailable(f"the ledger {shown} does not answer ({reason}); start it, then run again") from error
     finally:
         engine.dispose()
+
+
+def _check_file(url: URL) -> None:
+    """An empty file is a new database to SQLite: a ledger that has held bills is never begun anew without a word."""
+    if not url.database or url.database == ":memory:":
+        return
+    path = Path(url.database)
+    if _mark(path).exists() and not (path.exists() and path.stat().st_size):
+        raise _damaged(path, "it is empty" if path.exists() else "it is gone")
+
+
+def _mark(path: Path) -> Path:
+    """A file beside the ledger that says that it holds bills."""
+    return path.with_name(f"{path.name}.in-use")
+
+
+def _mark_as_used() -> None:
+    url = make_url(settings().ledger_url)
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        mark = _mark(Path(url.database))
+        if not mark.exists():
+            with appearing(mark) as part:
+                part.touch()
+
+
+def _damaged(path: Path, reason: str) -> DatabaseDamaged:
+    aside = f"mv {path} {path}.damaged; " if path.exists() else ""
+    return DatabaseDamaged(
+        f"the ledger {path} is damaged ({reason}): put a backup in its place; or, to begin a new one without the bills "
+        f"and API requests that it held, type: {aside}rm -f {_mark(path)}"
+    )
 
 
 def _migrate(connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn, TypeVar
+from typing import TypeVar
 
 from schemas.media import MediaFile, Modality, Role
 from schemas.plan import Track
@@ -10,12 +10,12 @@ from schemas.rejections import (
     TRAINING_DATA,
     InputRejected,
     Loc,
-    Rejections,
     SilentClip,
     UnreadableClip,
     UnsupportedFile,
 )
 from schemas.settings import settings
+from tasks.faults import refuse
 from tasks.probe import VERSION, Probe, probe
 from tasks.remember import remembered
 from tasks.store import store
@@ -24,8 +24,6 @@ VIDEO_FORMATS = (".mp4", ".mov", ".mkv", ".avi")
 
 Work = TypeVar("Work")
 Done = TypeVar("Done")
-First = TypeVar("First")
-Second = TypeVar("Second")
 Probes = Mapping[str, Probe]  # by content hash
 
 
@@ -81,40 +79,6 @@ def each(
     if faults:
         refuse(faults)
     return done
-
-
-def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-    """Do both, one after the other, even if the first is refused.
-
-    Raises:
-        InputRejected: all that was wrong with either.
-    """
-    done = all_of((first, second))
-    return done[0], done[1]
-
-
-def all_of(works: Iterable[Callable[[], Any]]) -> tuple[Any, ...]:
-    """Do all, one after the other, even if some are refused.
-
-    Raises:
-        InputRejected: all that were refused, together.
-    """
-    done: list[Any] = []
-    faults: list[InputRejected] = []
-    for work in works:
-        try:
-            done.append(work())
-        except InputRejected as fault:
-            faults.append(fault)
-    if faults:
-        refuse(faults)
-    return tuple(done)
-
-
-def refuse(faults: Sequence[InputRejected]) -> NoReturn:
-    """Raise what was found wrong: one fault as itself, several together, none of them twice."""
-    different = list({str(fault.details()): fault for fault in faults}.values())  # one file may be named by two fields
-    raise different[0] if len(different) == 1 else Rejections(different)
 
 
 def _probe(file: MediaFile, kind: Modality) -> Probe:

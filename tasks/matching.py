@@ -14,7 +14,7 @@ from schemas.media import Frozen, MediaFile, Role, Sample
 from schemas.rejections import DuplicateName, InputRejected, MissingRole, NothingFound, UnsupportedFile
 from tasks.captions import read_caption
 from tasks.extracting import Extracted
-from tasks.looking import refuse
+from tasks.faults import refuse
 
 # Media that no endpoint takes: a file of these is a mistake to be told, where others are just not ours.
 OTHER_MEDIA = (

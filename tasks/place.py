@@ -1,11 +1,7 @@
 """A folder behind any fsspec URL: files appear in it whole or not at all, and every fault says where it was."""
 
 import hashlib
-import logging
-import math
-import random
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -17,9 +13,9 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.settings import settings
 from schemas.store_errors import StoreRefused, StoreUnavailable, store_error
 from tasks.durable import appearing
+from tasks.patience import Patience
 
 CHUNK = 1 << 20
 S3_PARTS = {"chunksize": 8 * CHUNK, "max_concurrency": 2}  # by default s3fs holds 500 MB of a file in memory
@@ -29,10 +25,8 @@ S3_CONFIG = {
     "read_timeout": 60,
     "retries": {"mode": "standard", "max_attempts": 3},
 }
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 20.0  # seconds before a place that does not answer is asked again
 LEAST_SECONDS, BYTES_PER_SECOND = 60.0, 200e3  # what one call may take; any line that is of use gives more
 LISTING_SECONDS = 600.0
-log = logging.getLogger("ltx_flows.store")
 Answer = TypeVar("Answer")
 
 
@@ -203,18 +197,15 @@ class Place:
 
     def _patiently(self, address: str, ask: Callable[[], Answer]) -> Answer:
         """Ask, and ask again where the other side does not answer: it may pass in minutes, and a run took hours."""
-        deadline, pause = math.inf, FIRST_PAUSE
+        patience = Patience()
         while True:
             try:
                 with self._asking(address):
                     return ask()
             except StoreUnavailable as fault:
-                deadline = min(deadline, time.monotonic() + settings().store_patience_seconds)
-                if self.is_local or time.monotonic() + pause > deadline:
+                if self.is_local:
                     raise
-                log.warning("%s; trying again for %.0f s", fault, deadline - time.monotonic())
-            time.sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, LONGEST_PAUSE)
+                patience.wait(fault)
 
     @contextmanager
     def _asking(self, address: str) -> Iterator[None]:

@@ -13,7 +13,9 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     PartialCredentialsError,
 )
 
-from tasks.place import CHUNK
+from schemas.errors import DownloadInterrupted
+from tasks.patience import Patience
+from tasks.place import CHUNK, S3_CONFIG
 
 if TYPE_CHECKING:
     from tasks.fetching import Target
@@ -32,7 +34,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def fetch_s3(url: str, target: "Target") -> None:
-    """Fetch an object; s3fs tries each block again by itself, and notices when the object is replaced meanwhile.
+    """Fetch an object, going on where it broke off; s3fs notices when the object is replaced meanwhile.
 
     Raises:
         DownloadRejected: it is not there, or may not be read.
@@ -41,16 +43,36 @@ def fetch_s3(url: str, target: "Target") -> None:
     address = url.split("://", 1)[1]  # as written: an object's name may hold any character
     if not address.partition("/")[0] or not address.partition("/")[2]:
         raise target.refusal("an s3 URL is s3://bucket/name")
+    patience = Patience()
+    mark = ""
+    while True:
+        begun = target.done
+        try:
+            mark = _fetch(address, target, mark)
+        except DownloadInterrupted as fault:
+            if target.done > begun:
+                patience.renew()
+            patience.wait(fault)
+        else:
+            return
+
+
+def _fetch(address: str, target: "Target", mark: str) -> str:
+    """Fetch what is missing; the ETag of the object that it belongs to."""
     try:
-        with s3fs.S3FileSystem().open(address, "rb") as source:
+        with s3fs.S3FileSystem(config_kwargs=S3_CONFIG).open(address, "rb") as source:
+            if (now := str(source.details.get("ETag", ""))) != mark:
+                target.restart()
             target.expect(int(source.size))
+            source.seek(target.done)
             while chunk := source.read(CHUNK):
                 target.write(chunk)
+            return now
     except FileNotFoundError as error:
         raise target.refusal("there is no such object") from error
     except ParamValidationError as error:
         raise target.refusal("there can be no bucket or object of this name") from error
-    except (PermissionError, NoCredentialsError) as error:
-        raise target.refusal("access denied; check the AWS_ variables of this machine") from error
     except FAULTS as error:
+        if is_refusal(error):
+            raise target.refusal("access denied; check the AWS_ variables of this machine") from error
         raise target.interruption(type(error).__name__) from error

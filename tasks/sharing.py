@@ -26,7 +26,7 @@ from tasks.store import Artifact, file_sha256, store, temporary_folder
 
 NOTE = "last.json"
 SECONDS_TO_FINISH = 5.0  # of a copy that is under way when a training breaks off
-log = logging.getLogger("ltx_flows.training")
+log = logging.getLogger("ltx_flows.run")
 
 
 class Shared(Frozen):

@@ -9,7 +9,8 @@ from safetensors import safe_open
 from models.sampler import stg_block_of
 from schemas.result import DatasetReport
 from schemas.settings import settings
-from tasks.delivery import Delivery, Outputs
+from tasks.delivery import Delivery, Outputs, open_outputs
+from tasks.ledger import open_ledger
 from tasks.page import page
 from tasks.step import effect
 from tasks.store import Artifact, store
@@ -50,6 +51,13 @@ def upload_results(
         dataset_report=outputs.put_json(report.model_dump(mode="json"), "dataset_report.json"),
         checksums=outputs.checksums,  # of all above: arguments are evaluated in their order
     )
+
+
+@effect("look at outputs and ledger", [5, 30, 60])
+def open_places(run_id: str) -> None:
+    """Notice before anything is spent that the run could not be delivered or billed."""
+    open_outputs(run_id)
+    open_ledger()
 
 
 @effect("upload", [5, 30, 120])

@@ -46,6 +46,12 @@ class FakeRuns:
     async def cancel(self, run_id):
         self.move(run_id, "Cancelled", final=True)
 
+    async def reject(self, run_id, message):
+        waiting = self.running[run_id].name == "Scheduled"
+        if waiting:
+            self.move(run_id, "Rejected", message, final=True)
+        return waiting
+
     async def close(self):
         pass
 

@@ -138,7 +138,7 @@ def runs(tmp_path_factory):
     } | {
         "silent": command(home, "run", "extend-prefix", folder / "silent.json"),
         "nowhere": command(
-            home, "run", "extend-prefix", folder / "silent.json", LTX_FLOWS_BASE_MODEL=str(folder / "nowhere")
+            home, "run", "extend-prefix", folder / "extend-prefix.json", LTX_FLOWS_BASE_MODEL=str(folder / "nowhere")
         ),
     }
     ended = {name: finished(process) for name, process in started.items()}
@@ -314,4 +314,4 @@ def test_a_base_model_that_is_not_there_is_one_line_that_says_what_to_do(runs):
     code, out, err = runs["all"]["nowhere"]
     assert (code, out) == (1, "")
     assert "nowhere" in err.splitlines()[-1]
-    assert "does not load" in err.splitlines()[-1]
+    assert "is neither a folder nor the id of a model on the Hub" in err.splitlines()[-1]

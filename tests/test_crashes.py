@@ -121,15 +121,20 @@ def test_it_ends_in_the_bytes_of_a_run_that_was_not_killed(chain):
 def test_no_step_that_had_finished_is_done_again(chain):
     worked = {step: list(dict.fromkeys(run["worked"])) for step, run in chain["killed"].items()}
     before = dict(pairwise(reversed(STEPS)))  # the one in which the last try was killed
-    assert worked == {step: [before[step], step] if step in before else [step] for step in STEPS}
-    assert chain["last"]["worked"] == ["bill"]
-    assert "train, validate, upload\n" in chain["last"]["log"]  # at once: what was killed is not waited for
+    again = {step: [before[step], step] if step in before else [step] for step in STEPS}
+    assert worked == again | {"encode": ["fit", "download", "encode"]}  # of the preview's sound: it comes after fit
+
+
+def test_killed_after_its_bill_it_is_told_again_and_neither_run_nor_billed(chain):
+    assert chain["last"]["worked"] == []
+    assert "had ended and was billed; this is what it made" in chain["last"]["log"]
 
 
 @pytest.mark.usefixtures("killed_home")
 def test_it_is_one_run_with_one_bill(chain):
     [bill] = bills()
-    assert f"continuing run {bill.run_id}" in chain["last"]["log"]
+    tries = [chain["killed"][step]["log"] for step in STEPS[1:]]
+    assert all(f"continuing run {bill.run_id}" in log for log in tries)
 
 
 def test_its_folder_holds_what_that_of_the_other_run_holds(chain, runs):

@@ -187,7 +187,7 @@ def receive(monkeypatch):
 async def told(service, end):
     request = await service.submitted(params={"fal_webhook": "https://me.example/hook"})
     await end(service, request)
-    await asyncio.gather(*service.app.state.watcher.deliveries)
+    await asyncio.gather(*service.app.state.watcher.background)
     return request, (await service.http.get("/.well-known/jwks.json")).json()["keys"][0]["x"]
 
 
@@ -227,7 +227,7 @@ def test_a_webhook_that_was_not_delivered_is_delivered_by_the_next_api(receive):
     receiver = receive(Receiver())
 
     async def next_api(service):
-        await asyncio.gather(*service.app.state.watcher.deliveries)
+        await asyncio.gather(*service.app.state.watcher.background)
 
     through(next_api)
     assert [request.headers["x-fal-webhook-request-id"] for request in receiver.heard] == [entry.id]

@@ -46,7 +46,7 @@ def create_app(runs: Runs | None = None) -> FastAPI:
         try:
             yield
         finally:
-            for task in (watching, *watcher.deliveries):
+            for task in (watching, *watcher.background):
                 task.cancel()
             await watcher.runs.close()
 

@@ -11,7 +11,7 @@ from flows.service import addresses
 from flows.service.links import origin
 from schemas.endpoint import Endpoint
 from schemas.rejections import Detail, DownloadRejected, Loc, Rejections, RequestRejected
-from tasks.fetching import fetch, name_of
+from tasks.fetching import check, fetch, name_of
 from tasks.uploaded import uploaded, uploaded_url
 
 MOST_NESTED = 16  # of values in values; no request needs more than four
@@ -68,7 +68,11 @@ def _by_content(body: dict[str, Any], owner: str, here: str) -> dict[str, Any]:
 
     def change(url: str, where: Loc) -> str:
         try:
-            return uploaded_url(fetch(url, where)) if url[:5].lower() == "data:" else _settled(url, where, owner, here)
+            if url[:5].lower() == "data:":
+                return uploaded_url(fetch(url, where))
+            settled = _settled(url, where, owner, here)
+            check(settled, where)
+            return settled
         except DownloadRejected as fault:
             faults.append(fault)
             return url

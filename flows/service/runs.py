@@ -16,8 +16,9 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
     LogFilterTimestamp,
 )
-from prefect.client.schemas.objects import Log
+from prefect.client.schemas.objects import Log, StateType
 from prefect.client.schemas.sorting import LogSort
+from prefect.states import Failed
 
 from flows.cancellation import call_off
 from flows.service.register import Entry, LogLine
@@ -53,6 +54,10 @@ class Runs(Protocol):
         ...
 
     async def cancel(self, run_id: str) -> None: ...
+
+    async def reject(self, run_id: str, message: str) -> bool:
+        """End a run that has not begun as Rejected; whether it had not."""
+        ...
 
     async def close(self) -> None:
         """Nothing more will be asked."""
@@ -115,6 +120,14 @@ class PrefectRuns:
 
     async def cancel(self, run_id: str) -> None:
         await call_off(await self._client(), UUID(run_id))
+
+    async def reject(self, run_id: str, message: str) -> bool:
+        client = await self._client()
+        run = await client.read_flow_run(UUID(run_id))
+        if run.state_type is not StateType.SCHEDULED:
+            return False
+        await client.set_flow_run_state(run.id, Failed(name="Rejected", message=message))
+        return True
 
 
 async def _lines(client: PrefectClient, run_id: UUID, since: datetime | None) -> list[Log]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ import httpx
 from prefect.exceptions import PrefectException
 
 from flows.service import register
+from flows.service.inspection import Inspector
 from flows.service.register import PENDING, Entry
 from flows.service.runs import Runs, RunState
 from flows.service.webhooks import deliver
@@ -33,7 +34,8 @@ class Watcher:
         self.entries: dict[str, Entry] = {}
         self.changed = asyncio.Condition()
         self.looking = asyncio.Lock()  # else a request could end twice
-        self.deliveries: set[asyncio.Task[None]] = set()
+        self.background: set[asyncio.Task[None]] = set()
+        self.inspector = Inspector(runs)
 
     async def begin(self) -> None:
         """Read what an earlier process left."""
@@ -52,6 +54,7 @@ class Watcher:
         entry = self.entries.setdefault(entry.id, entry)
         if new:
             await self._try(self._start(entry))
+            self._in_background(self._inspect(entry))
         self._count_queue()
         return entry
 
@@ -131,10 +134,16 @@ class Watcher:
         if entry.webhook:
             self._deliver(entry)
 
+    async def _inspect(self, entry: Entry) -> None:
+        await self._try(self.inspector.look(entry))
+
     def _deliver(self, entry: Entry) -> None:
-        task = asyncio.create_task(deliver(entry))
-        self.deliveries.add(task)
-        task.add_done_callback(self.deliveries.discard)
+        self._in_background(deliver(entry))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
 
     def _count_queue(self) -> None:
         queued = (entry for entry in self.entries.values() if entry.status == "IN_QUEUE")

@@ -1,0 +1,38 @@
+"""Waiting out what passes by itself: a place or a server that does not answer for seconds, or for a few minutes."""
+
+import logging
+import random
+import time
+
+from schemas.errors import MayPass
+from schemas.settings import settings
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 20.0  # seconds before another try
+log = logging.getLogger("ltx_flows.run")
+
+
+class Patience:
+    """How long one thing has been failing, and what to do about it."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """It went on: whatever fails next begins to fail then."""
+        self.deadline: float | None = None
+        self.pause = FIRST_PAUSE
+
+    def wait(self, fault: MayPass) -> None:
+        """Wait before another try.
+
+        Raises:
+            MayPass: the fault itself, when it has lasted for as long as the settings say.
+        """
+        now = time.monotonic()
+        if self.deadline is None:
+            self.deadline = now + settings().store_patience_seconds
+        if now + self.pause > self.deadline:
+            raise fault
+        log.warning("%s; trying again for %.0f s", fault, self.deadline - now)
+        time.sleep(self.pause * random.uniform(0.5, 1))  # not all at the same moment
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
