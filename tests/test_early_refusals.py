@@ -147,3 +147,28 @@ def test_plan_and_run_name_the_same_faults_and_all_of_them(wrong_everywhere):
         (("body", "validation", 0, "video_url"), "video_duration_too_short"),
         (("body", "validation", 1, "video_url"), "feature_not_supported"),
     ]
+
+
+@pytest.mark.usefixtures("prefect")
+def test_prefect_lets_a_run_be_rejected_only_before_it_begins():
+    from prefect.client.orchestration import get_client
+    from prefect.states import Running, Scheduled
+
+    from flows.endpoints import FLOWS
+    from flows.service.runs import PrefectRuns
+
+    flow, asked = FLOWS["extend-prefix"], {"request": {"training_data_url": "https://host/clips.zip"}}
+    with get_client(sync_client=True) as client:
+        made = [client.create_flow_run(flow, parameters=asked, state=state()) for state in (Scheduled, Running)]
+        ids = [run.id for run in made]
+
+        async def rejected():
+            runs = PrefectRuns()
+            try:
+                return [await runs.reject(str(run_id), "422 silent") for run_id in ids]
+            finally:
+                await runs.close()
+
+        assert asyncio.run(rejected()) == [True, False]
+        ended, going = (client.read_flow_run(run_id).state for run_id in ids)
+    assert (ended.type.value, ended.name, ended.message, going.name) == ("FAILED", "Rejected", "422 silent", "Running")
