@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         True, description="A resumed run gives the same bytes on a GPU, too; off, the fastest attention is used."
     )
     training_silence_seconds: float = Field(
-        1800, ge=10, description="How long a training process may say nothing before it is taken for hung and ended."
+        1800, gt=0, description="How long a training process may say nothing before it is taken for hung and ended."
     )
     allow_private_hosts: bool = Field(False, description="Allow downloads from loopback and private addresses.")
     allow_file_root: Path | None = Field(None, description="Allow file:// and plain paths below this folder.")

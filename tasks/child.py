@@ -5,9 +5,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
 from pydantic import ValidationError
 
 from schemas import errors
@@ -79,8 +81,8 @@ def _run(job: Job, on_event: Told) -> list[Event]:
                 else:
                     tail = [*tail, line.rstrip()][-TAIL_LINES:]
             code = process.wait()
-        except TrainingHung:  # it may not hear a polite signal either
-            process.kill()
+        except TrainingHung:  # it would not hear a polite signal either
+            _kill(process)
             raise
         except BaseException:  # cancellation and time-outs arrive here; the process must not outlive us
             _end(process)
@@ -143,9 +145,16 @@ def _event(line: str) -> Event | None:
         return None
 
 
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End it and what it has started: each holds the other end of what we listen to."""
+    with suppress(psutil.NoSuchProcess):
+        for each in (*psutil.Process(process.pid).children(recursive=True), process):
+            each.kill()
+
+
 def _end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
         process.wait(SECONDS_TO_END)
     except subprocess.TimeoutExpired:
-        process.kill()
+        _kill(process)
