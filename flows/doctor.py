@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flows.serve import Serving
 from flows.server import healthy
 from models import base as base_model
-from schemas.errors import LtxFlowsError
+from schemas.errors import BaseModelNotHere, LtxFlowsError
 from schemas.settings import settings
 from tasks.base import base
 from tasks.ffmpeg import tools
@@ -40,8 +40,11 @@ def _device() -> Finding:
 
 
 def _base() -> Finding:
+    """As far as it is here: nothing is downloaded."""
     try:
         model = base()
+    except BaseModelNotHere as absent:
+        return Finding("base model", True, str(absent))
     except LtxFlowsError as error:
         return Finding("base model", False, str(error))
     note = ", random weights: previews are noise" if model.random_weights else ""

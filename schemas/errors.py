@@ -21,6 +21,7 @@ LtxFlowsError
 ├── MachineNotReady        the operator mends it: exit 1
 │   ├── MissingTool            ffmpeg, ffprobe or rubberband is not installed
 │   ├── BaseModelUnavailable   the base model's folder or Hub id does not load
+│   │   └── BaseModelNotHere       it is on the Hub, and not on this machine yet
 │   ├── EncodingFailed         an encoder gives numbers that are none
 │   ├── DeviceFull             a training does not fit the device's memory
 │   ├── DeviceFailed           the device reported a fault, again and again
@@ -71,6 +72,10 @@ class MissingTool(MachineNotReady):
 
 class BaseModelUnavailable(MachineNotReady):
     """The base model's folder or Hub id does not load."""
+
+
+class BaseModelNotHere(BaseModelUnavailable):
+    """A base model of the Hub that nobody has downloaded yet: the first run does."""
 
 
 class EncodingFailed(MachineNotReady):

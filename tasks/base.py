@@ -64,11 +64,13 @@ def precision() -> Precision:
 def base() -> Base:
     """The base model of the settings, as far as it is on this machine; the tiny one is built at its first use.
 
+    Nothing is downloaded.
+
     Raises:
         BaseModelUnavailable: it is neither a folder nor a Hub id that has been downloaded, or is damaged.
     """
     name = settings().base_model
-    revision = None if base_model.is_here(name) else snapshot(name).name
+    revision = None if base_model.is_here(name) else snapshot(name, COMPONENTS).name
     return _described(name, revision, str(settings().home_folder))
 
 
@@ -119,6 +121,6 @@ def _pinned(name: str) -> str:
     note = f"{PINS}/{current_run()}"
     if known := store().read_text(note):
         return known
-    revision = newest_revision(name)
+    revision = newest_revision(name, COMPONENTS)
     store().write_text(revision, note)
     return revision

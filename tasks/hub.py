@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, set_client_factory, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -21,21 +21,34 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils.tqdm import tqdm
 
-from schemas.errors import BaseModelUnavailable, DownloadInterrupted
+from schemas.errors import BaseModelNotHere, BaseModelUnavailable, DownloadInterrupted
+from schemas.settings import settings
+from tasks.durable import appearing
 
 Shown = Callable[[int, int], None]
 
 SECONDS_BETWEEN_LOOKS = 0.5
 NO_ACCESS = (401, 403)
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # the Hub's library would wait for an answer for ever
 ACCESS = (
     "{name} may not be read ({reason}): accept its licence on its page on huggingface.co, then log in with "
     "`hf auth login` or set HF_TOKEN"
 )
 
 
-def newest_revision(name: str) -> str:
+def _client() -> httpx.Client:
+    client = default_client_factory()
+    client.timeout = TIMEOUT
+    return client
+
+
+set_client_factory(_client)
+
+
+def newest_revision(name: str, components: Sequence[str]) -> str:
     """The commit that the Hub's main branch is at; where the Hub cannot be asked, the one that is here.
 
     Raises:
@@ -47,22 +60,27 @@ def newest_revision(name: str) -> str:
             return str(HfApi().model_info(name).sha)
     except DownloadInterrupted:
         try:
-            return snapshot(name).name
+            return snapshot(name, components).name
         except BaseModelUnavailable:
             pass
         raise
 
 
-def snapshot(name: str) -> Path:
-    """The folder of a model that was downloaded before; nothing is asked of the Hub.
+def snapshot(name: str, components: Sequence[str]) -> Path:
+    """The folder of a model that was downloaded before, at the latest of its revisions; nothing is asked of the Hub.
 
     Raises:
-        BaseModelUnavailable: it is not here, or not wholly.
+        BaseModelNotHere: it is not here, or not wholly.
+        BaseModelUnavailable: it can be nowhere.
     """
     try:
-        return Path(snapshot_download(name, local_files_only=True))
+        return Path(
+            snapshot_download(
+                name, revision=_last_fetched(name), allow_patterns=_files_of(components), local_files_only=True
+            )
+        )
     except LocalEntryNotFoundError as error:
-        raise BaseModelUnavailable(f"{name} is not on this machine yet; the first run downloads it") from error
+        raise BaseModelNotHere(f"{name} is not on this machine yet; the first run downloads it") from error
     except HFValidationError as error:
         raise BaseModelUnavailable(f"{name} is neither a folder nor the id of a model on the Hub") from error
 
@@ -77,14 +95,33 @@ def fetch_snapshot(name: str, revision: str, components: Sequence[str], progress
     counter = _counter()
 
     def fetch() -> str:
-        wanted = [f"{component}/*" for component in components]
+        wanted = _files_of(components)
         return str(snapshot_download(name, revision=revision, allow_patterns=wanted, tqdm_class=counter))
 
     with _explained(name), ThreadPoolExecutor(1, "hub") as pool:
         fetching = pool.submit(fetch)
         for done, total in _looks(fetching, counter):
             progress(done, total)
-        return Path(fetching.result())
+        folder = Path(fetching.result())
+    with appearing(_note(name)) as part:
+        part.write_text(revision)
+    return folder
+
+
+def _files_of(components: Sequence[str]) -> list[str]:
+    return [f"{component}/*" for component in components]
+
+
+def _note(name: str) -> Path:
+    """Which revision was fetched last: the Hub's cache knows only the names of branches that were asked for."""
+    return settings().home_folder / "base" / f"{name.replace('/', '--')}.revision"
+
+
+def _last_fetched(name: str) -> str | None:
+    try:
+        return _note(name).read_text()
+    except FileNotFoundError:  # main, which other programs may have fetched
+        return None
 
 
 def _looks(fetching: "Future[str]", counter: Any) -> Iterator[tuple[int, int]]:

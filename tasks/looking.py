@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from schemas.errors import StoreDamaged
 from schemas.media import MediaFile, Modality, Role
 from schemas.plan import Track
 from schemas.rejections import (
@@ -60,10 +61,12 @@ def each(
     """Do the same for all, several at a time, in order.
 
     Raises:
+        StoreDamaged: of all that were damaged, so that they are made anew together.
         InputRejected: all that were refused, together.
     """
     done: list[Done] = []
     faults: list[InputRejected] = []
+    damages: list[str] = []
     with ThreadPoolExecutor(settings().media_workers, "media") as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
@@ -72,10 +75,14 @@ def each(
                     done.append(future.result())
                 except InputRejected as fault:
                     faults.append(fault)
+                except StoreDamaged as damage:
+                    damages.append(str(damage))
                 if progress:
-                    progress(len(done) + len(faults), len(items))
+                    progress(len(done) + len(faults) + len(damages), len(items))
         finally:
             pool.shutdown(cancel_futures=True)  # after a fault of ours or a missing program the rest is in vain
+    if damages:
+        raise StoreDamaged("; ".join(dict.fromkeys(damages)))
     if faults:
         refuse(faults)
     return done

@@ -117,8 +117,12 @@ class Store:
 
     def keep(self, path: Path, sha256: str) -> None:
         """Put a media file into the store, unless its content is there."""
-        if self.size(media_address(sha256)) != path.stat().st_size:
-            self.place.put(path, media_address(sha256))
+        address = media_address(sha256)
+        there = self.size(address) == path.stat().st_size
+        if there and self.place.is_local:  # it costs little to see that, and a damaged one is mended in passing
+            there = self._is_whole(Path(self.place.path(address)), sha256)
+        if not there:
+            self.place.put(path, address)
 
     def write_text(self, text: str, address: str) -> None:
         """A small note of our own, such as a manifest."""

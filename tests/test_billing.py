@@ -10,8 +10,8 @@ from schemas.endpoints import ENDPOINTS
 from schemas.errors import MayPass
 from schemas.result import Billing
 from schemas.settings import settings
-from schemas.store_errors import LedgerUnavailable
-from tasks.ledger import as_csv, bills, record, table, totals
+from schemas.store_errors import DatabaseDamaged, LedgerUnavailable
+from tasks.ledger import as_csv, bills, open_ledger, record, table, totals
 
 PRICES = {
     "audio-extend-prefix": "0.0022",
@@ -70,7 +70,8 @@ def test_the_ledger_goes_into_a_spreadsheet_with_exact_amounts():
 @pytest.mark.usefixtures("ledger")
 def test_many_processes_may_open_a_new_ledger_at_once():
     code = (
-        "from tasks.ledger import *; record('run-' + __import__('sys').argv[1], 'x', Billing.of(100, Decimal('0.1')))"
+        "from tasks.ledger import 'x', *; record('run-' + __import__('sys').argv[1], Billing.of(100, Decimal('0.1')))",
+        open_ledger,
     )
     started = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(4)]
     assert [process.wait(60) for process in started] == [0, 0, 0, 0]
@@ -79,7 +80,10 @@ def test_many_processes_may_open_a_new_ledger_at_once():
 
 @pytest.mark.usefixtures("ledger")
 def test_a_run_that_is_delivered_by_several_processes_at_once_is_billed_once():
-    code = "from tasks.ledger import *; [record(f'run-{n}', 'x', Billing.of(100, Decimal('0.1'))) for n in range(9)]"
+    code = (
+        "from tasks.ledger import 'x', *; [record(f'run-{n}', Billing.of(100, Decimal('0.1'))) for n in range(9)]",
+        open_ledger,
+    )
     started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait(60) for process in started] == [0, 0, 0]
     assert sorted(bill.run_id for bill in bills()) == [f"run-{number}" for number in range(9)]
@@ -100,3 +104,52 @@ def test_the_table_shows_each_run_and_the_sum():
     record("run-1", "extend-prefix", Billing.of(100, Decimal("0.0062")))
     record("run-2", "audio-extend-prefix", Billing.of(100, Decimal("0.0022")))
     assert table(bills()).splitlines()[-1] == "2 runs, 0.8400 USD"
+
+
+# --- a damaged ledger ---------------------------------------------------------------------------------------------
+
+
+def billed_once():
+    record("run-1", "extend-prefix", Billing.of(100, Decimal("0.0062")))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+DAMAGES = {
+    "cut": (cut, "malformed"),
+    "garbled": (lambda path: path.write_bytes(b"garbage" * 2000), "file is not a database"),
+    "emptied": (lambda path: path.write_bytes(b""), "it is empty"),
+    "gone": (lambda path: path.unlink(), "it is gone"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_ledger_is_one_line_that_says_what_is_lost_and_what_to_type_and_is_never_begun_anew(damage, home):
+    for number in range(200):  # several pages
+        record(f"run-{number}", "extend-prefix", Billing.of(100, Decimal("0.0062")))
+    spoil, reason = DAMAGES[damage]
+    spoil(home / "ledger.db")
+    for ask in (bills, billed_once, open_ledger):
+        with pytest.raises(DatabaseDamaged) as raised:
+            ask()
+        [line] = str(raised.value).splitlines()
+        assert f"the ledger {home / 'ledger.db'} is damaged" in line and reason in line
+        assert "without the bills and API requests that it held, type:" in line
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_it_says_to_type_begins_a_new_ledger(damage, home):
+    billed_once()
+    DAMAGES[damage][0](home / "ledger.db")
+    with pytest.raises(DatabaseDamaged) as raised:
+        bills()
+    subprocess.run(["sh", "-c", str(raised.value).split("type: ")[1]], check=True)
+    assert bills() == []
+
+
+def test_a_new_ledger_that_was_cut_off_before_its_first_bill_is_no_damage(home):
+    home.mkdir()
+    (home / "ledger.db").touch()
+    assert bills() == []
