@@ -1,6 +1,7 @@
 """Waiting out what passes by itself: a place or a server that does not answer for seconds, or for a few minutes."""
 
 import logging
+import math
 import random
 import time
 
@@ -8,6 +9,7 @@ from schemas.errors import MayPass
 from schemas.settings import settings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 20.0  # seconds before another try
+SECONDS_BETWEEN_WORDS = 15.0
 log = logging.getLogger("ltx_flows.run")
 
 
@@ -21,6 +23,7 @@ class Patience:
         """It went on: whatever fails next begins to fail then."""
         self.deadline: float | None = None
         self.pause = FIRST_PAUSE
+        self.said = -math.inf
 
     def wait(self, fault: MayPass) -> None:
         """Wait before another try.
@@ -33,6 +36,8 @@ class Patience:
             self.deadline = now + settings().store_patience_seconds
         if now + self.pause > self.deadline:
             raise fault
-        log.warning("%s; trying again for %.0f s", fault, self.deadline - now)
+        if now - self.said > SECONDS_BETWEEN_WORDS:
+            log.warning("%s; trying again for %.0f s", fault, self.deadline - now)
+            self.said = now
         time.sleep(self.pause * random.uniform(0.5, 1))  # not all at the same moment
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
