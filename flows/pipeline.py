@@ -29,12 +29,13 @@ from tasks.extracting import Extracted
 from tasks.faults import together
 from tasks.fit import fit, fit_previews
 from tasks.given import with_media
-from tasks.in_use import Usage, current_run
+from tasks.in_use import Usage
 from tasks.match import match
 from tasks.matching import Matched
 from tasks.outcomes import tell_rejection
 from tasks.report import dataset_report
 from tasks.results import results_in_store
+from tasks.run_id import current_run
 from tasks.settling import Fitted
 from tasks.train import Previewing, Training, train
 from tasks.upload import open_places, upload
@@ -53,7 +54,7 @@ class Data(NamedTuple):
 
 def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult:
     """Download, extract, match, fit, encode, train, validate, upload, bill."""
-    run_id = current_run()
+    run_id = str(current_run())
     used = Usage(run_id)
     bucket, shown = request.bucket, request.preview_bucket
     plan, preview_plan = endpoint.plan(request, bucket), endpoint.plan(request, shown)

@@ -14,7 +14,7 @@ from prefect.states import Pending
 from flows.privacy import without_secrets
 from flows.unfinished import Unfinished
 from schemas.request import TrainRequest
-from tasks.in_use import DELIVERED_AS
+from tasks.run_id import DELIVERED_AS
 
 
 def run_or_continue(flow: Flow[..., Any], request: TrainRequest, note: Unfinished) -> State[Any]:

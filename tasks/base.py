@@ -12,7 +12,7 @@ from models import base as base_model
 from schemas.media import Frozen
 from schemas.settings import BaseWeights, settings
 from tasks.hub import fetch_snapshot, newest_revision, snapshot
-from tasks.in_use import current_run
+from tasks.run_id import current_run
 from tasks.step import Progress, worth_retrying
 from tasks.store import key_of, store
 

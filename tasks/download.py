@@ -9,7 +9,7 @@ from pydantic import model_validator
 from schemas.media import MediaFile
 from schemas.rejections import Loc
 from tasks.fetching import fetch, state_of
-from tasks.step import Progress, worth_retrying
+from tasks.step import Progress, note_in_use, worth_retrying
 from tasks.store import key_of, media_address, store
 
 
@@ -45,4 +45,5 @@ def download(url: str, where: Loc) -> Downloaded:
     progress = Progress("download", "Bytes downloaded")
     file = fetch(url, where, progress)
     progress(file.size, file.size)
+    note_in_use(file)
     return Downloaded(**dict(file))

@@ -13,7 +13,7 @@ from schemas.media import FittedAudio, FittedSample, FittedVideo, Frozen, Modali
 from tasks.base import Base, Precision
 from tasks.captions import with_trigger
 from tasks.encoding import Content, Encoders, Wanted, encode_missing, found
-from tasks.in_use import current_run
+from tasks.run_id import current_run
 from tasks.step import Progress, step
 from tasks.store import Artifact, store
 from tasks.usage import record_usage
@@ -114,7 +114,8 @@ def _clock(content: FittedVideo | FittedAudio) -> dict[str, Any]:
 
 
 def _use(artifacts: Sequence[Artifact]) -> None:
-    record_usage(current_run(), [artifact.address for artifact in artifacts])
+    if run_id := current_run():
+        record_usage(run_id, [artifact.address for artifact in artifacts])
 
 
 @step("encode", version=2)

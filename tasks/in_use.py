@@ -1,19 +1,9 @@
 """The usage note of the run that is going, kept by a step of its own so that it is tried again where that helps."""
 
-from contextvars import ContextVar
-
-from prefect import runtime
 from pydantic import BaseModel
 
 from tasks.step import effect
 from tasks.usage import addresses_in, record_usage
-
-DELIVERED_AS: ContextVar[str | None] = ContextVar("delivered_as", default=None)
-
-
-def current_run() -> str:
-    """The id under which this run delivers and is billed: Prefect's, or the first one of a run that was cut off."""
-    return DELIVERED_AS.get() or str(runtime.flow_run.id)
 
 
 class Usage:

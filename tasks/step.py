@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -12,11 +13,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
+from pydantic import BaseModel
 from tqdm import tqdm
 
 from schemas.errors import MayPass
 from schemas.settings import settings
+from tasks.run_id import current_run
 from tasks.store import key_of
+from tasks.usage import addresses_in, record_usage
 
 SECONDS_BETWEEN_UPDATES = 1.0  # a progress artifact is a row on the server
 BAR_SECONDS = 0.5
@@ -39,10 +43,11 @@ def step(
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function a cached step: its arguments are its key, its result a small JSON manifest.
 
-    Raise `version` when the step makes something else of the same arguments.
+    Raise `version` when the step makes something else of the same arguments. What its result names is in use from then
+    on.
     """
     delays = retry_delay_seconds or [5, 30]
-    return task(
+    cached = task(
         task_run_name=name,
         cache_key_fn=step_key(name, version),
         persist_result=True,
@@ -51,6 +56,23 @@ def step(
         retry_delay_seconds=delays,
         retry_condition_fn=worth_retrying,
     )
+    return lambda work: cached(_noting(work))
+
+
+def _noting(work: Callable[P, R]) -> Callable[P, R]:
+    @wraps(work)
+    def noted(*words: P.args, **more: P.kwargs) -> R:
+        result = work(*words, **more)
+        note_in_use(result)
+        return result
+
+    return noted
+
+
+def note_in_use(result: Any) -> None:
+    """A run uses what a step's result names, before anybody hears of it: it may be old, and pruned at any moment."""
+    if isinstance(result, BaseModel) and (run_id := current_run()):
+        record_usage(run_id, addresses_in(result))
 
 
 def effect(name: str, retry_delay_seconds: list[float]) -> Callable[[Callable[P, R]], Task[P, R]]:

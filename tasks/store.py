@@ -120,7 +120,7 @@ class Store:
         address = media_address(sha256)
         there = self.size(address) == path.stat().st_size
         if there and self.place.is_local:  # it costs little to see that, and a damaged one is mended in passing
-            there = self._is_whole(Path(self.place.path(address)), sha256)
+            there = self._renew(Path(self.place.path(address)), sha256)
         if not there:
             self.place.put(path, address)
 
@@ -193,6 +193,14 @@ class Store:
             raise StoreUnavailable(f"{where} could not be read to its end; check the connection, and run again")
         self.remove(address)
         raise StoreDamaged(f"{where} differed from what was written; run again to make it anew")
+
+    def _renew(self, path: Path, sha256: str) -> bool:
+        """Make a file as young as if it had just come, as a run has just found a use for it; whether it is whole."""
+        try:
+            os.utime(path)
+            return self._is_whole(path, sha256)
+        except FileNotFoundError:
+            return False
 
     def _is_whole(self, path: Path, sha256: str) -> bool:
         state = path.stat()

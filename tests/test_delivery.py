@@ -62,7 +62,7 @@ def test_a_run_that_prefect_has_lost_goes_on_under_its_first_id(tmp_path):
     from prefect import flow
     from prefect.client.orchestration import get_client
 
-    from tasks.in_use import current_run
+    from tasks.run_id import current_run
 
     @flow
     def which(request):

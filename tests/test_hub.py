@@ -108,7 +108,7 @@ def test_a_run_keeps_to_its_revision_although_the_hub_moves_on_and_on_another_ma
     from prefect import flow
 
     from tasks.base import base_model_of
-    from tasks.in_use import DELIVERED_AS
+    from tasks.run_id import DELIVERED_AS
 
     @flow
     def resolve():
