@@ -184,17 +184,9 @@ def _run_flow(endpoint: Endpoint[Any], request: TrainRequest, note: Unfinished) 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other where cores are shared
     settings.cache_clear()
     with prefect_server():
-        from prefect.logging.handlers import APILogWorker  # noqa: PLC0415  # Prefect reads its environment on import
+        from flows.running import run_here  # noqa: PLC0415  # Prefect reads its environment on import
 
-        from flows.endpoints import FLOWS  # noqa: PLC0415
-        from flows.reuse import reused_steps  # noqa: PLC0415
-        from flows.running import run_or_continue  # noqa: PLC0415
-
-        state = run_or_continue(FLOWS[endpoint.name], request, note)
-        outcome = state.result(raise_on_failure=False)
-        APILogWorker.drain_all(timeout=5)  # before the server ends
-        if state.state_details.flow_run_id and (reused := reused_steps(state.state_details.flow_run_id)):
-            print(f"reused from earlier runs: {', '.join(reused)}", file=sys.stderr)
+        outcome = run_here(endpoint.name, request, note)
     if isinstance(outcome, LtxFlowsError):
         raise outcome
     if isinstance(outcome, BaseException):

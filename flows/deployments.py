@@ -3,10 +3,12 @@
 Run as a program (`python -m flows.deployments process`) it imports torch for its parent, which need not.
 """
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from prefect.client.orchestration import get_client
@@ -18,12 +20,24 @@ from prefect.schedules import Cron, Schedule
 from flows.watches import watch_cancellations
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
+PLACES = ("LTX_FLOWS_STORE", "LTX_FLOWS_OUTPUTS", "LTX_FLOWS_DATABASE_URL")
 POOL_TYPES = ("process", "docker", "kubernetes")  # names in `definitions`, and Prefect's
 
 
 def definition(pool_type: str) -> dict[str, Any]:
-    """Name and job variables of the work pool of a type, as prefect.yaml has it."""
-    return dict(_content()["definitions"][pool_type])
+    """Name and job variables of the work pool of a type: as prefect.yaml has it, and with the places of this machine.
+
+    Every machine then keeps results, checkpoints and outputs where the others reach them, and goes on with their runs.
+    """
+    found = dict(_content()["definitions"][pool_type])
+    variables = found["job_variables"]
+    return found | {"job_variables": variables | {"env": variables["env"] | shared_places()}}
+
+
+def shared_places() -> dict[str, str]:
+    """What of this environment every machine has to know; Prefect's server keeps it, so nothing with a password."""
+    places = {name: os.environ[name] for name in PLACES if os.environ.get(name)}
+    return {name: url for name, url in places.items() if not urlsplit(url).password}
 
 
 def pool_name(pool_type: str = "process") -> str:

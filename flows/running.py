@@ -4,17 +4,42 @@ import sys
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.flow_engine import run_flow_sync
+from prefect.logging.handlers import APILogWorker
 from prefect.states import Pending
 
+from flows.endpoints import FLOWS
 from flows.privacy import without_secrets
+from flows.reuse import reused_steps
 from flows.unfinished import Unfinished
+from schemas.errors import ServerUnavailable
 from schemas.request import TrainRequest
 from tasks.run_id import DELIVERED_AS
+
+
+def run_here(endpoint: str, request: TrainRequest, note: Unfinished) -> Any:
+    """Run an endpoint's flow to its end; its result, or the error that it ended with.
+
+    Raises:
+        ServerUnavailable: the Prefect server died meanwhile.
+    """
+    try:
+        state = run_or_continue(FLOWS[endpoint], request, note)
+        outcome = state.result(raise_on_failure=False)
+        APILogWorker.drain_all(timeout=5)  # before the server ends
+        if state.state_details.flow_run_id and (reused := reused_steps(state.state_details.flow_run_id)):
+            print(f"reused from earlier runs: {', '.join(reused)}", file=sys.stderr)
+    except (httpx.HTTPError, PrefectException) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ServerUnavailable(
+            f"the Prefect server does not answer any more ({reason}); typed again, the run goes on where it was"
+        ) from error
+    return outcome
 
 
 def run_or_continue(flow: Flow[..., Any], request: TrainRequest, note: Unfinished) -> State[Any]:

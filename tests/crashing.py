@@ -1,7 +1,15 @@
 """Runs that are killed: `python -m tests.crashing` imports once what runs need, then forks for every line it reads.
 
-A line is JSON: {"step", "point", "home", "server", "arguments"}. The fork types the command; where a step is named, it
-is killed by SIGKILL at the so-many-th time that the step touches a file, a process or the network. The answer is JSON.
+A line is JSON: {"home", "settings", "arguments"}, and optionally {"continue": run id} and {"kill": ...}. The fork types
+the command, or goes on with a run of Prefect's as a worker would. What is killed, by SIGKILL, is one of
+
+- {"target": "tree", "step", "point"}: all of it, at the so-many-th time that a step touches a file, a process or the
+  network, or at the step's end;
+- {"target": "tree", "after"}: all of it, after so many seconds;
+- {"target": "training" | "ffmpeg", "after"}: one program that it has started, so long after it was first seen;
+- {"target": "server", "after", "pid"}: the Prefect server.
+
+The answer is JSON: what was printed, the steps that worked, the exit code, and whether anything was killed.
 """
 
 import json
@@ -9,11 +17,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from functools import wraps
 from pathlib import Path
 
+import psutil
+
 TOUCHES = ("open", "os.", "socket.", "subprocess.", "shutil.", "tempfile.")
 STEPS = ("download", "extract", "match", "fit", "encode", "train", "validate", "upload", "bill")
+PROGRAMS = {"training": ("tasks.training",), "ffmpeg": ("ffmpeg", "ffprobe")}
+SECONDS_BETWEEN_LOOKS = 0.003  # ffmpeg is quick
 
 
 class Killer:
@@ -55,25 +68,94 @@ class Killer:
 
 
 def run(asked):
-    """In the fork: type the command, with the results of steps below its own HOME."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_RESULTS_LOCAL_STORAGE_PATH, temporary_settings
+    """In the fork: type the command, or go on with a run."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows import cli, pipeline
+    from schemas.settings import settings
 
     home = Path(asked["home"])
-    os.environ |= {"LTX_FLOWS_HOME": str(home), "PREFECT_API_URL": asked["server"]}
+    os.environ |= {"LTX_FLOWS_HOME": str(home), **asked["settings"]}
+    settings.cache_clear()
     for descriptor, suffix in ((1, ".out"), (2, ".log")):
         os.dup2(os.open(home.with_suffix(suffix), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), descriptor)
     worked = home.with_suffix(".worked")
     worked.write_text("")
-    killer = Killer(asked["step"], asked["point"], worked)
+    kill = asked.get("kill") or {}
+    killer = Killer(kill.get("step"), kill.get("point", 0), worked)
     for name in STEPS:
         killer.watch(name, getattr(pipeline, name))
-    places = {PREFECT_API_URL: asked["server"], PREFECT_RESULTS_LOCAL_STORAGE_PATH: home / "results"}
-    with temporary_settings(places):
-        code = cli.main(asked["arguments"])
+    with temporary_settings({PREFECT_API_URL: asked["settings"]["PREFECT_API_URL"]}):
+        code = go_on(asked) if "continue" in asked else cli.main(asked["arguments"])
     home.with_suffix(".counts").write_text(json.dumps(killer.counts))
     sys.exit(code)
+
+
+def go_on(asked):
+    """As a worker does that was given the run by `prefect flow-run retry`; the request is Prefect's own."""
+    from uuid import UUID
+
+    from prefect.client.orchestration import get_client
+    from prefect.flow_engine import run_flow_sync
+    from prefect.states import Pending
+
+    from flows.endpoints import FLOWS
+
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(asked["continue"]), Pending(message="retried"), force=True)
+        flow_run = client.read_flow_run(UUID(asked["continue"]))
+    flow = FLOWS[asked["arguments"][1]]
+    state = run_flow_sync(flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state")
+    result = state.result(raise_on_failure=False)
+    print(result.model_dump_json() if state.is_completed() else repr(result))
+    return 0 if state.is_completed() else 1
+
+
+def hunt(kill, fork, done):
+    """Kill what is asked, when it is seen."""
+    if kill.get("step"):  # by the fork itself
+        return
+    if kill["target"] == "tree":
+        done.wait(kill["after"])
+        _kill_tree(fork, done, kill)
+        return
+    if kill["target"] == "server":
+        done.wait(kill["after"])
+        if not done.is_set():
+            os.kill(kill["pid"], signal.SIGKILL)
+            kill["killed"] = True
+        return
+    while not done.is_set():
+        for process in _programs(fork, PROGRAMS[kill["target"]]):
+            done.wait(kill["after"])
+            try:
+                process.kill()
+                kill["killed"] = True
+            except psutil.NoSuchProcess:  # it was faster: the next one
+                continue
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _kill_tree(fork, done, kill):
+    if done.is_set():
+        return
+    kill["killed"] = True
+    try:
+        process = psutil.Process(fork)
+        for each in (process, *process.children(recursive=True)):
+            each.kill()
+    except psutil.NoSuchProcess:
+        pass
+
+
+def _programs(fork, names):
+    try:
+        for process in psutil.Process(fork).children(recursive=True):
+            if any(name in word for word in process.cmdline()[:3] for name in names):
+                yield process
+    except psutil.NoSuchProcess:
+        return
 
 
 def main():
@@ -97,10 +179,18 @@ def main():
         asked = json.loads(line)
         if not (child := os.fork()):
             run(asked)
+        done, kill = threading.Event(), asked.get("kill") or {}
+        hunter = threading.Thread(target=hunt, args=(kill, child, done)) if kill else None
+        if hunter:
+            hunter.start()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        done.set()
+        if hunter:
+            hunter.join()
         home = Path(asked["home"])
         told = {name: home.with_suffix(f".{name}").read_text() for name in ("out", "log", "worked")}
-        told |= {"code": code, "worked": told["worked"].split()}
+        killed = kill.get("killed", False) or code == -signal.SIGKILL
+        told |= {"code": code, "worked": told["worked"].split(), "killed": killed}
         print(json.dumps(told), flush=True)
 
 

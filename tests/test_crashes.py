@@ -1,160 +1,115 @@
-"""A run that is killed at any moment goes on from what is there: the same bytes, one bill, nothing done twice."""
+"""A run that is killed at any moment goes on from what is there: the same bytes, one bill, nothing done twice.
+
+On one machine, where the request is typed again; and on two that share a store on S3 and a ledger on PostgreSQL, of
+which one is lost and the other goes on with the run. Random kills without end: benchmarks/crashes.py.
+"""
 
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from schemas.settings import settings
-from tasks.ledger import bills
-from tasks.pruning import DAY, prune
-from tests.clips import tone, zipped
+from tests import s3 as s3_server
+from tests.chains import Chain, Ended, Ground, Runner, Server, lora_of, pruned, reference, requests_in, run_of, verdict
 from tests.crashing import STEPS
 
-pytestmark = pytest.mark.slow(seconds=90)
+pytestmark = pytest.mark.slow(seconds=150)
 
-HOLD_SERVER = """
-import sys
-from flows.server import prefect_server
-with prefect_server() as url:
-    print(url, flush=True)
-    sys.stdin.read()
-"""
-
-
-class Runs:
-    """A process that runs the request as often as it is told to, on one Prefect server."""
-
-    def __init__(self, folder, process, server):
-        self.folder, self.process, self.server = folder, process, server
-
-    def run(self, home, step=None, point=0):
-        arguments = ["run", "audio-extend-prefix", str(self.folder / "request.json")]
-        asked = {"step": step, "point": point, "home": str(self.folder / home)}
-        asked |= {"server": self.server, "arguments": arguments}
-        print(json.dumps(asked), file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())
-
-    def touched(self, home):
-        """How often each step touched something."""
-        return json.loads((self.folder / home).with_suffix(".counts").read_text())
+NAME = "audio-extend-prefix"
+AT_ITS_END = 10**9
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A request for three sounds with one preview, as small as the request layer allows."""
+def ground(tmp_path_factory, s3_endpoint, postgresql):
     folder = tmp_path_factory.mktemp("crashes")
-    for name in ("a.wav", "b.wav", "c.wav", "opening.wav"):
-        tone(folder / name, 0.7 + len(name) / 50, peak=0.3 + ord(name[0]) / 500)
-    (folder / "sounds.zip").write_bytes(zipped({name: folder / name for name in ("a.wav", "b.wav", "c.wav")}))
-    body = {
-        "training_data_url": "sounds.zip",
-        "rank": 8,
-        "number_of_steps": 100,
-        "audio_duration_seconds": 0.5,
-        "conditioning_seconds": 0.2,
-        "validation": [{"prompt": "on", "audio_url": "opening.wav"}],
-    }
-    (folder / "request.json").write_text(json.dumps(body))
-    return folder
+    os.environ.update(s3_server.environment(s3_endpoint))
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().makedirs("data", exist_ok=True)
+    server, runner = Server(folder / "server"), Runner(folder / "runner")
+    yield Ground(folder, runner, server, requests_in(folder), s3_server.environment(s3_endpoint), postgresql)
+    runner.close()
+    server.kill()
 
 
 @pytest.fixture(scope="module")
-def runs(folder):
-    environment = {**os.environ, "LTX_FLOWS_HOME": str(folder / "server")}
-    server = subprocess.Popen(
-        [sys.executable, "-c", HOLD_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    runner = subprocess.Popen(
-        [sys.executable, "-m", "tests.crashing"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    url = server.stdout.readline().strip()
-    assert runner.stdout.readline() == "ready\n"
-    yield Runs(folder, runner, url)
-    for process in (runner, server):
-        process.communicate()
+def whole(ground):
+    """A run that is let alone."""
+    return reference(ground, NAME)
 
 
-@pytest.fixture(scope="module")
-def chain(runs):
-    """One uninterrupted run; and one killed once in each step, and then let go on to its end."""
-    whole = runs.run("whole")
-    assert whole["code"] == 0, whole["log"]
-    touched, points = runs.touched("whole"), random.Random(6)
-    killed = {step: runs.run("killed", step, points.randint(1, touched.get(step, 1))) for step in STEPS}
-    return {"whole": whole, "killed": killed, "last": runs.run("killed"), "touched": runs.touched("killed")}
-
-
-def lora_of(run):
-    return Path(unquote(urlsplit(json.loads(run["out"])["lora_file"]["url"]).path)).read_bytes()
-
-
-@pytest.fixture
-def killed_home(runs, chain, monkeypatch):
-    """The HOME of the run that was killed nine times, as this process's own."""
-    monkeypatch.setenv("LTX_FLOWS_HOME", str(runs.folder / "killed"))
-    settings.cache_clear()
-    return runs.folder / "killed"
+@pytest.fixture(scope="module", params=[1, 2], ids=["typed again", "on two machines in turn"])
+def chain(request, ground, whole):
+    """A run that is killed once in each step, at a random touch of it, and then let go on to its end."""
+    chain = Chain(request.param, len(STEPS), NAME, request.param == 2, request.param, random.Random(6))
+    settings = ground.settings(chain)
+    homes = [ground.folder / f"killed-{request.param}-{number}" for number in range(chain.machines)]
+    touched = json.loads(whole.homes[0].with_suffix(".counts").read_text())
+    command = ["run", NAME, str(ground.requests[NAME])]
+    tries, run_id = {}, None
+    for number, step in enumerate([*STEPS, None]):
+        home = homes[number % chain.machines]
+        home.mkdir(exist_ok=True)
+        point = AT_ITS_END if step == "bill" else chain.dice.randint(1, touched.get(step, 1))
+        kill = {"target": "tree", "step": step, "point": point} if step else None
+        tries[step] = ground.runner.run(home, command, settings, kill, run_id)
+        run_id = run_id or (run_of(homes[0]) if chain.machines == 2 else None)
+    ended = Ended(tries[None], len(STEPS), len(tries), homes, settings)
+    return {"chain": chain, "tries": tries, "ended": ended}
 
 
 def test_it_is_killed_in_every_step(chain):
-    assert {step: run["code"] for step, run in chain["killed"].items()} == dict.fromkeys(STEPS, -signal.SIGKILL)
-
-
-def test_it_ends_in_the_bytes_of_a_run_that_was_not_killed(chain):
-    assert chain["last"]["code"] == 0, chain["last"]["log"]
-    assert lora_of(chain["last"]) == lora_of(chain["whole"])
+    codes = {step: told["code"] for step, told in chain["tries"].items()}
+    assert codes == dict.fromkeys(STEPS, -signal.SIGKILL) | {None: 0}, chain["tries"][None]["log"]
 
 
 def test_no_step_that_had_finished_is_done_again(chain):
-    worked = {step: list(dict.fromkeys(run["worked"])) for step, run in chain["killed"].items()}
+    worked = {step: list(dict.fromkeys(told["worked"])) for step, told in chain["tries"].items() if step}
     before = dict(pairwise(reversed(STEPS)))  # the one in which the last try was killed
     again = {step: [before[step], step] if step in before else [step] for step in STEPS}
     assert worked == again | {"encode": ["fit", "download", "encode"]}  # of the preview's sound: it comes after fit
 
 
-def test_killed_after_its_bill_it_is_told_again_and_neither_run_nor_billed(chain):
-    assert chain["last"]["worked"] == []
-    assert "had ended and was billed; this is what it made" in chain["last"]["log"]
+def test_killed_after_its_bill_it_is_told_again_or_delivered_again_and_nothing_else(chain):
+    last = chain["tries"][None]
+    if chain["chain"].machines == 1:
+        assert last["worked"] == [] and "had ended and was billed; this is what it made" in last["log"]
+    else:
+        assert last["worked"] == ["upload", "bill"]
 
 
-@pytest.mark.usefixtures("killed_home")
-def test_it_is_one_run_with_one_bill(chain):
-    [bill] = bills()
-    tries = [chain["killed"][step]["log"] for step in STEPS[1:]]
-    assert all(f"continuing run {bill.run_id}" in log for log in tries)
+def test_it_ends_as_if_it_had_been_let_alone(chain, ground, whole):
+    """The bytes of the LoRA, one bill, what the store holds, and nothing that pruning leaves."""
+    assert verdict(ground, chain["chain"], chain["ended"], whole) == []
 
 
-def test_its_folder_holds_what_that_of_the_other_run_holds(chain, runs):
-    holds = [
-        sorted(path.name for path in (runs.folder / home / "outputs").rglob("*") if path.is_file())
-        for home in ("killed", "whole")
-    ]
-    assert holds[0] == holds[1]
+def test_its_folder_holds_what_that_of_the_other_run_holds(chain, whole):
+    def files(result):
+        return {file["file_name"]: file["file_size"] for file in result.values() if file and "file_name" in file}
+
+    killed, alone = files(chain["ended"].result), files(whole.result)
+    assert killed.keys() == alone.keys()
+    assert killed["lora.safetensors"] == alone["lora.safetensors"]
 
 
-def test_pruning_takes_all_that_the_kills_have_left(killed_home, chain):
-    assert list((killed_home / "tmp").iterdir()) != []
-    for path in killed_home.rglob("*"):
-        os.utime(path, (time.time() - 10 * DAY,) * 2)
-    prune(older_than=7 * DAY, keep_runs=30 * DAY)
-    left = [path for room in ("tmp", "work", "runs") for path in (killed_home / room).glob("*")]
-    assert [*left, *killed_home.rglob("*.part")] == []
-
-
-def test_after_pruning_the_store_still_answers_every_step_of_the_run(runs, chain):
-    again = runs.run("killed")
+def test_after_pruning_the_store_still_answers_every_step_of_the_run(ground, whole):
+    pruned(ground, whole.homes[0], whole.settings)
+    again = ground.runner.run(whole.homes[0], ["run", NAME, str(ground.requests[NAME])], whole.settings)
     assert again["code"] == 0
-    assert set(again["worked"]) == {"download", "upload", "bill"}  # a new run: the other one is finished
+    assert "reused from earlier runs: extract, match, fit, fit-previews, encode, train, validate\n" in again["log"]
+
+
+def test_all_artifacts_that_are_damaged_are_mended_in_one_run(ground, whole):
+    kept = [path for kind in ("blobs", "files") for path in (whole.homes[0] / "store" / kind).rglob("*")]
+    for path in filter(Path.is_file, kept):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if len(content) % 2 else b"")
+    again = ground.runner.run(whole.homes[0], ["run", NAME, str(ground.requests[NAME])], whole.settings)
+    assert again["code"] == 0, again["log"][-3000:]
+    ended = Ended(again, 0, 1, whole.homes, whole.settings)
+    assert lora_of(ended.result) == lora_of(whole.result)

@@ -118,3 +118,16 @@ def test_every_deployment_takes_a_request_as_the_endpoint_reads_it(client, names
     schema = entry.parameter_openapi_schema
     assert schema["definitions"]["ExtendPrefix"]["additionalProperties"] is False
     assert (schema["required"], entry.enforce_parameter_schema) == (["request"], True)
+
+
+def test_runs_know_the_places_that_all_machines_share_but_no_password(monkeypatch):
+    from flows.deployments import definition
+
+    monkeypatch.setenv("LTX_FLOWS_STORE", "s3://team/store")
+    monkeypatch.setenv("LTX_FLOWS_OUTPUTS", "s3://team/outputs")
+    monkeypatch.setenv("LTX_FLOWS_DATABASE_URL", "postgresql+psycopg://ltx:secret@host/ledger")
+    for pool in ("process", "docker", "kubernetes"):
+        env = definition(pool)["job_variables"]["env"]
+        assert (env["LTX_FLOWS_STORE"], env["LTX_FLOWS_OUTPUTS"]) == ("s3://team/store", "s3://team/outputs")
+        assert "LTX_FLOWS_DATABASE_URL" not in env
+        assert env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
