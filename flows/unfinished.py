@@ -18,7 +18,7 @@ from uuid import UUID
 from schemas.rejections import InputRejected
 from schemas.request import TrainRequest
 from schemas.settings import settings
-from tasks.durable import on_disk
+from tasks.durable import make_folder, on_disk
 
 SECONDS_TO_DIE = 5.0  # a process that was killed gives its gigabytes back first, then its locks
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -58,7 +58,7 @@ class Unfinished:
 def unfinished(endpoint: str, request: TrainRequest) -> Iterator[Unfinished]:
     """The note of this request; it goes when the `with` block has told the outputs, or that the request is wrong."""
     folder = settings().home_folder / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with _first_free(folder, _asked(endpoint, request)) as path:
         try:
             yield Unfinished(path)

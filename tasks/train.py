@@ -18,6 +18,7 @@ from schemas.settings import BaseWeights, Compile, settings
 from tasks.base import Base, Precision
 from tasks.cards import loss_card
 from tasks.child import train_in_child
+from tasks.durable import make_folder
 from tasks.encode import EncodedSample, Latents
 from tasks.job import (
     Beat,
@@ -161,7 +162,7 @@ def _workplace(key: str) -> Iterator[Path]:
     """
     folder = settings().home_folder / "work" / key
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         handle = os.open(folder, os.O_RDONLY)
         try:
             flock(handle, LOCK_EX)

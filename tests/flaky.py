@@ -65,8 +65,8 @@ class Flaky:
             self.hang_up(request)
         else:
             status, headers, content = self.behind_me(request, body)
-            if trouble == "slow":
-                time.sleep(0.3)
+            if trouble in ("slow", "hangs"):
+                time.sleep(0.3 if trouble == "slow" else 3)
             if trouble == "lost answer":
                 self.hang_up(request)
             else:

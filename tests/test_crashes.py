@@ -8,14 +8,21 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
+import s3fs
 
 from tests import s3 as s3_server
 from tests.chains import Chain, Ended, Ground, Runner, Server, lora_of, pruned, reference, requests_in, run_of, verdict
 from tests.crashing import STEPS
+from tests.flaky import Flaky
 
 pytestmark = pytest.mark.slow(seconds=150)
 
@@ -27,8 +34,6 @@ AT_ITS_END = 10**9
 def ground(tmp_path_factory, s3_endpoint, postgresql):
     folder = tmp_path_factory.mktemp("crashes")
     os.environ.update(s3_server.environment(s3_endpoint))
-    import s3fs
-
     s3fs.S3FileSystem.clear_instance_cache()
     s3fs.S3FileSystem().makedirs("data", exist_ok=True)
     server, runner = Server(folder / "server"), Runner(folder / "runner")
@@ -113,3 +118,105 @@ def test_all_artifacts_that_are_damaged_are_mended_in_one_run(ground, whole):
     assert again["code"] == 0, again["log"][-3000:]
     ended = Ended(again, 0, 1, whole.homes, whole.settings)
     assert lora_of(ended.result) == lora_of(whole.result)
+
+
+# --- as a team does it: workers, and `prefect flow-run retry` -----------------------------------------------------
+
+
+class Machine:
+    """A worker with a HOME of its own."""
+
+    def __init__(self, home, settings):
+        home.mkdir(exist_ok=True)
+        self.environment = {
+            **os.environ,
+            **settings,
+            "LTX_FLOWS_HOME": str(home),
+            "PREFECT_HOME": str(home / "prefect"),
+        }
+        self.environment |= {"PREFECT_WORKER_QUERY_SECONDS": "1", "LTX_FLOWS_BASE_MODEL": "tiny"}
+        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", "ltx-gpu"]
+        with (home / "worker.log").open("w") as log:
+            self.process = subprocess.Popen([*command, "--limit", "1"], env=self.environment, stdout=log, stderr=log)
+
+    def tree(self):
+        return [self.process.pid, *(each.pid for each in psutil.Process(self.process.pid).children(recursive=True))]
+
+    def lose(self):
+        """`kill -9` of all of it."""
+        for pid in self.tree():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def test_a_run_whose_worker_is_lost_goes_on_with_the_worker_of_another_machine(ground, whole):
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import Crashed
+
+    chain = Chain(77, 1, NAME, True, 2, random.Random(0))
+    settings = ground.settings(chain)
+    first = Machine(ground.folder / "first", settings)
+    deploy = [sys.executable, "-m", "flows.deployments", "process"]
+    subprocess.run(deploy, env=first.environment, check=True, capture_output=True)
+    asked = {"request": json.loads(ground.requests[NAME].read_text())}
+    second = None
+    try:
+        with temporary_settings({PREFECT_API_URL: ground.server.url}), get_client(sync_client=True) as client:
+            deployment = client.read_deployment_by_name(f"{NAME}/prod")
+            run = client.create_flow_run_from_deployment(deployment.id, parameters=asked)
+            until(lambda: any("tasks.training" in word for pid in first.tree() for word in words_of(pid)))
+            time.sleep(6)  # some of its steps are done
+            first.lose()
+            client.set_flow_run_state(run.id, Crashed(message="nothing was heard of it"), force=True)
+            second = Machine(ground.folder / "second", settings)
+            retry = [sys.executable, "-m", "prefect", "flow-run", "retry", str(run.id)]
+            subprocess.run(retry, env=second.environment, check=True, capture_output=True)
+
+            def ended():
+                return client.read_flow_run(run.id).state.is_final()
+
+            until(ended)
+            assert client.read_flow_run(run.id).state.name == "Completed", (
+                ground.folder / "second/worker.log"
+            ).read_text()
+    finally:
+        for machine in filter(None, (first, second)):
+            if machine.process.poll() is None:
+                machine.lose()
+    delivered = s3fs.S3FileSystem(use_listings_cache=False).cat_file(f"data/77/outputs/{run.id}/lora.safetensors")
+    assert delivered == lora_of(whole.result)
+    bills = json.loads(ground.runner.run(ground.folder / "second", ["bills", "--json"], settings)["out"])
+    assert [bill["run_id"] for bill in bills] == [str(run.id)]
+
+
+def words_of(pid):
+    try:
+        return psutil.Process(pid).cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def until(happens):
+    deadline = time.monotonic() + 200
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_a_run_on_s3_that_fails_now_and_then_waits_and_goes_on(ground, whole, share):
+    chain = Chain(int(1000 * share), 0, NAME, True, 1, random.Random(0))
+    with Flaky(ground.s3["AWS_ENDPOINT_URL"], share, seed=3) as service:
+        settings = ground.settings(chain) | {"AWS_ENDPOINT_URL": service.url}
+        home = ground.folder / f"flaky-{chain.seed}"
+        told = ground.runner.run(home, ["run", NAME, str(ground.requests[NAME])], settings)
+        assert told["code"] == 0, told["log"][-3000:]
+        assert service.failed > share * service.asked / 2
+    ended = Ended(told, 0, 1, [home], ground.settings(Chain(0, 0, NAME, True, 1, chain.dice)))
+    delivered = s3fs.S3FileSystem(use_listings_cache=False).cat_file(
+        f"data/{chain.seed}/outputs/{ended.result['lora_file']['url'].split('/outputs/')[1].split('?')[0]}"
+    )
+    assert delivered == lora_of(whole.result)

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import hashlib
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -62,6 +63,15 @@ class Site(BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             while True:
                 self.wfile.write(CONTENT)
+
+    def trickle(self):
+        """A byte now and then."""
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            for _ in range(200):
+                self.wfile.write(b"x")
+                time.sleep(0.05)
 
     def packed(self):
         """Compressed although nobody asked for it; breaks off first."""
@@ -290,3 +300,16 @@ def test_data_uris_are_taken_for_small_files():
 def test_names_hold_no_query_and_no_password():
     assert name_of("https://user:secret@host/folder/my%20clip.wav?token=secret#x") == "my clip.wav"
     assert name_of("https://user:secret@host") == "host"
+
+
+def test_a_download_that_comes_too_slowly_to_be_of_use_ends(site, monkeypatch):
+    monkeypatch.setattr("tasks.fetching.LEAST_SECONDS", 0.4)
+    monkeypatch.setattr(web, "RESUMES", 0)
+    with pytest.raises(DownloadInterrupted, match=r"it comes too slowly to be of use"):
+        fetch(f"{site.url}/trickle.zip", TRAINING_DATA)
+
+
+def test_a_large_download_may_take_its_time(site, monkeypatch):
+    monkeypatch.setattr("tasks.fetching.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.fetching.LEAST_BYTES_PER_SECOND", 1e3)
+    assert fetch(f"{site.url}/file.zip", TRAINING_DATA).size == len(CONTENT)

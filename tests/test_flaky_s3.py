@@ -11,7 +11,7 @@ from schemas.rejections import TRAINING_DATA
 from schemas.settings import settings
 from schemas.store_errors import StoreRefused, StoreUnavailable
 from tasks.fetching import fetch
-from tasks.place import Place
+from tasks.place import Place, time_for
 from tasks.store import store
 from tests.flaky import Flaky
 
@@ -84,3 +84,22 @@ def test_credentials_that_are_missing_end_it_at_once(flaky, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(StoreRefused, match="Unable to locate credentials"):
         Place("s3://data/flaky").write(b"{}", "latents/a.json")
+
+
+def test_a_call_that_hangs_is_given_up_and_asked_again(flaky, monkeypatch):
+    place = Place("s3://data/flaky")
+    place.write(b"{}", "latents/a.json")
+    monkeypatch.setattr("tasks.place.LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(Place._call, "__kwdefaults__", {"seconds": 0.5})
+    flaky.share, flaky.kinds = 1.0, ("hangs",)
+    monkeypatch.setenv("LTX_FLOWS_STORE_PATIENCE_SECONDS", "1")
+    settings.cache_clear()
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="FSTimeoutError"):
+        place.size("latents/a.json")
+    assert time.monotonic() - begun < 6
+
+
+def test_the_time_that_a_call_may_take_grows_with_its_size():
+    assert time_for(0) == 60
+    assert time_for(38 << 30) > 24 * 3600

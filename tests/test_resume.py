@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,3 +130,16 @@ def test_one_checkpoint_is_kept_and_no_part_of_one(tmp_path):
     (job.folder / "last.part").write_bytes(b"killed while writing")
     events_of(job)
     assert sorted(path.name for path in job.folder.glob("last.*")) == ["last.ckpt", "last.step"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"half a file", None])
+def test_a_preview_that_is_damaged_is_found_by_its_hash_and_made_anew(damage, tmp_path):
+    uncut, cut = (job_of(PLANS["audio prefix"], tmp_path / name, previews=True) for name in ("uncut", "cut"))
+    shown = Path("previews") / "00000-0.safetensors"
+    interrupted_after(cut, 1)  # before its first checkpoint: it begins anew, with the preview that is there
+    spoilt = cut.folder / shown
+    content = spoilt.read_bytes()
+    spoilt.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage is None else damage)
+    for job in (uncut, cut):
+        events_of(job)
+    assert spoilt.read_bytes() == (uncut.folder / shown).read_bytes()
