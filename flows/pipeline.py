@@ -20,6 +20,7 @@ from schemas.result import TrainingResult
 from schemas.settings import settings
 from tasks.base import base_model_of, precision
 from tasks.bill import bill
+from tasks.board import board
 from tasks.cards import dataset_card
 from tasks.debug import debug_dataset
 from tasks.download import download
@@ -42,6 +43,7 @@ from tasks.upload import open_places, upload
 from tasks.validate import validate
 
 Outcome = TrainingResult | State[TrainingResult]
+SECONDS_TO_SHOW = 5.0  # what is left to show at the end of a run
 MOST_DAMAGES = 20  # that one run mends; the disk itself is broken where there are more
 
 
@@ -118,6 +120,7 @@ def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
         tell_rejection(str(runtime.flow_run.id), error)
         return Failed(name="Rejected", message=f"422 {error}", data=error)
     finally:
+        board().drain(SECONDS_TO_SHOW)
         APILogHandler().flush()  # else clients of a quick run hear of its end before its last lines
 
 

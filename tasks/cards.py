@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from schemas.result import DatasetReport, FileFate
+from tasks.board import board
 from tasks.ffmpeg import still
 from tasks.store import Artifact, store
 
@@ -19,7 +20,11 @@ def dataset_card(report: DatasetReport) -> None:
     rows = [_fate(file, captions.get(file.sample or "", "") if file.role == "target" else "") for file in report.files]
     warnings = [{"file": "", "fate": "warning", "reason": text} for text in report.warnings]
     wins = "".join(f"; {win}" for win in report.wins)
-    create_table_artifact([*rows, *warnings], key="dataset-report", description=f"{report.kept} samples kept{wins}")
+    description = f"{report.kept} samples kept{wins}"
+    board().show(
+        "dataset report",
+        lambda: create_table_artifact([*rows, *warnings], key="dataset-report", description=description),
+    )
 
 
 def _fate(file: FileFate, caption: str) -> dict[str, str]:
@@ -38,11 +43,9 @@ def loss_card(measured: dict[str, list[float | None]]) -> None:
     losses = {name: [value for value in values if value is not None] for name, values in measured.items()}
     image = base64.b64encode(_curve(losses).encode()).decode()
     last = ", ".join(f"{name} {values[-1]:.4f}" for name, values in losses.items() if values)
-    create_markdown_artifact(
-        f"![loss over steps](data:image/svg+xml;base64,{image})\n\nLast step: {last}",
-        key="loss-curve",
-        description="Loss of each modality over the steps",
-    )
+    text = f"![loss over steps](data:image/svg+xml;base64,{image})\n\nLast step: {last}"
+    about = "Loss of each modality over the steps"
+    board().show("loss curve", lambda: create_markdown_artifact(text, key="loss-curve", description=about))
 
 
 def preview_card(reel: Artifact, suffix: str) -> None:
@@ -52,9 +55,8 @@ def preview_card(reel: Artifact, suffix: str) -> None:
     if suffix == ".mp4":
         with store().local(reel) as path:
             picture = f"![last preview](data:image/png;base64,{base64.b64encode(still(path)).decode()})\n\n"
-    create_markdown_artifact(
-        f"{picture}The whole reel: {where}", key="previews", description="The last preview of the reel"
-    )
+    text, about = f"{picture}The whole reel: {where}", "The last preview of the reel"
+    board().show("previews", lambda: create_markdown_artifact(text, key="previews", description=about))
 
 
 def _curve(losses: dict[str, list[float]]) -> str:

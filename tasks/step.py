@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from schemas.errors import MayPass
 from schemas.settings import settings
+from tasks.board import board
 from tasks.run_id import current_run
 from tasks.store import key_of
 from tasks.usage import addresses_in, record_usage
@@ -92,20 +94,20 @@ def effect(name: str, retry_delay_seconds: list[float]) -> Callable[[Callable[P,
 
 def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
     """Only what may pass by itself: a silent clip stays silent, a defect of ours stays one."""
-    return isinstance(state.result(raise_on_failure=False), MayPass | OSError)
+    return isinstance(state.result(raise_on_failure=False), MayPass | OSError | httpx.HTTPError)
 
 
 class Progress:
     """A progress bar on the run's page, and on stderr for whoever has typed the command."""
 
     def __init__(self, step: str, description: str) -> None:
-        artifact = create_progress_artifact(progress=0.0, key=step, description=description)
-        assert isinstance(artifact, UUID)  # a coroutine only where the caller is one
-        self.artifact = artifact
+        self.step, self.description = step, description
+        self.artifact: UUID | None = None
         self.bar = tqdm(
             desc=f"{step:9}", file=sys.stderr, mininterval=BAR_SECONDS, disable=not settings().progress_bars
         )
         self.shown = time.monotonic()
+        self._show(0.0)
 
     def __call__(self, done: int, total: int) -> None:
         self.bar.total = total
@@ -114,6 +116,17 @@ class Progress:
         if done < total and now - self.shown < SECONDS_BETWEEN_UPDATES:
             return
         self.shown = now
-        update_progress_artifact(self.artifact, progress=100.0 * done / max(total, 1))
+        self._show(100.0 * done / max(total, 1))
         if done >= total:
             self.bar.close()
+
+    def _show(self, percent: float) -> None:
+        board().show(f"progress of {self.step} {id(self)}", lambda: self._draw(percent))
+
+    def _draw(self, percent: float) -> None:
+        if self.artifact is None:
+            made = create_progress_artifact(progress=percent, key=self.step, description=self.description)
+            assert isinstance(made, UUID)  # a coroutine only where the caller is one
+            self.artifact = made
+        else:
+            update_progress_artifact(self.artifact, progress=percent)
