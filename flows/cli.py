@@ -122,14 +122,14 @@ def _serve(options: argparse.Namespace, out: TextIO) -> None:
 
 
 def _deploy(options: argparse.Namespace, out: TextIO) -> None:
-    from flows.server import prefect_server  # noqa: PLC0415
+    from flows.server import ADDRESS, prefect_server  # noqa: PLC0415
 
+    if not os.environ.get(ADDRESS):
+        raise LtxFlowsError(f"set {ADDRESS} to the server of your team; for this machine alone: ltx-flows serve")
     with prefect_server():
         from flows.deployments import deploy  # noqa: PLC0415
-        from flows.watches import watch_heartbeats  # noqa: PLC0415
 
-        out.write("".join(f"{name}\n" for name in deploy(options.on)))
-        watch_heartbeats()
+        out.write("".join(f"{name}\n" for name in deploy(options.on, silence=True)))
 
 
 def _bills(options: argparse.Namespace, out: TextIO) -> None:

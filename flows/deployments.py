@@ -1,5 +1,6 @@
-"""prefect.yaml brought to a Prefect server: the work pool and a deployment per endpoint.
+"""prefect.yaml brought to a Prefect server: the work pool and a deployment per endpoint, made or brought up to date.
 
+What a person has changed there stays: schedules, descriptions, tags, job variables, another pool, a pause (applied.py).
 Run as a program (`python -m flows.deployments process`) it imports torch for its parent, which need not.
 """
 
@@ -9,19 +10,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import yaml
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import (
+    DeploymentScheduleCreate,
+    DeploymentUpdate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
-from prefect.schedules import Cron, Schedule
+from prefect.schedules import Cron
 
-from flows.watches import watch_cancellations
+from flows.applied import Applied, merged
+from flows.watches import watch_cancellations, watch_crashes, watch_heartbeats
+from tasks.store import key_of
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
 PLACES = ("LTX_FLOWS_STORE", "LTX_FLOWS_OUTPUTS", "LTX_FLOWS_DATABASE_URL")
 POOL_TYPES = ("process", "docker", "kubernetes")  # names in `definitions`, and Prefect's
+FORMER_LIMIT = 8  # of runs per endpoint, until its leases were found to end runs when the server starts again
 
 
 def definition(pool_type: str) -> dict[str, Any]:
@@ -51,14 +63,22 @@ def make_pool(pool_type: str) -> None:
     with get_client(sync_client=True) as client:
         metadata = client.request("GET", "/collections/views/{view}", path_params={"view": "aggregate-worker-metadata"})
         template = job_template(pool_type, metadata.json(), pool.get("container", {}))
+        applied = Applied(client, f"pool {pool['name']}")
+        told = (applied.read() or {}).get("template")
         try:
-            client.read_work_pool(pool["name"])
+            there = client.read_work_pool(pool["name"]).base_job_template
         except ObjectNotFound:
-            client.create_work_pool(
-                WorkPoolCreate(name=pool["name"], type=pool_type, base_job_template=template), overwrite=True
-            )
+            client.create_work_pool(WorkPoolCreate(name=pool["name"], type=pool_type, base_job_template=template))
         else:
-            client.update_work_pool(pool["name"], WorkPoolUpdate(base_job_template=template))
+            untouched: tuple[dict[str, Any], ...] = (
+                {},
+                job_template(pool_type, metadata.json(), {}),
+            )  # a worker's, which makes missing pools
+            if there in untouched or key_of(there) == told:
+                client.update_work_pool(pool["name"], WorkPoolUpdate(base_job_template=template))
+            else:
+                template = there
+        applied.write({"template": key_of(template)})
 
 
 def job_template(pool_type: str, metadata: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,56 +87,119 @@ def job_template(pool_type: str, metadata: Mapping[str, Any], container: Mapping
     template: dict[str, Any] = kinds[pool_type]["default_base_job_configuration"]
     if container:
         pod = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
-        pod["containers"][0] = _merged(pod["containers"][0], container)
+        pod["containers"][0] = _overlaid(pod["containers"][0], container)
     return template
 
 
-def deploy(pool_type: str) -> list[str]:
-    """Make the pool and deploy all endpoints to it; their names, as `prefect deployment run` takes them."""
+def deploy(pool_type: str, *, silence: bool = False) -> list[str]:
+    """Make the pool and deploy all endpoints to it; their names, as `prefect deployment run` takes them.
+
+    Args:
+        pool_type: one of POOL_TYPES.
+        silence: have the server notice runs that fall silent; where a worker is `serve`'s, that looks after them.
+    """
     from flows import endpoints  # noqa: PLC0415  # torch
 
     make_pool(pool_type)
-    watch_cancellations()
     pool = definition(pool_type)
-    names = []
+    names, ids = [], []
     for entry in _content()["deployments"]:
         flow = getattr(endpoints, entry["entrypoint"].removeprefix("flows.endpoints."))
-        deployment = flow.to_deployment(
+        schedules = {each["slug"]: _schedule(each) for each in entry.get("schedules", [])}
+        made = flow.to_deployment(
             entry["name"],
             tags=entry["tags"],
-            schedules=_schedules(entry, f"{flow.name}/{entry['name']}"),
-            concurrency_limit=ConcurrencyLimitConfig(**entry["concurrency_limit"]),
             work_pool_name=pool["name"],
             job_variables=pool["job_variables"],
         )
-        deployment.entrypoint = entry["entrypoint"]
-        deployment.apply()
-        names.append(f"{flow.name}/{entry['name']}")
+        made.entrypoint = entry["entrypoint"]
+        ids.append(_apply(made, schedules))
+        names.append(f"{made.flow_name}/{made.name}")
+    watch_cancellations(ids)
+    watch_crashes(ids)
+    if silence:
+        watch_heartbeats(ids)
     return names
 
 
-def _schedules(entry: Mapping[str, Any], name: str) -> list[Schedule]:
-    """As prefect.yaml has them; what somebody has turned on or off since stays so."""
+def _apply(made: RunnerDeployment, schedules: dict[str, DeploymentScheduleCreate]) -> UUID:
+    """Make a deployment, or bring it up to date; its id."""
+    wanted = {
+        "description": made.description,
+        "tags": made.tags,
+        "work_pool_name": made.work_pool_name,
+        "job_variables": made.job_variables,
+    }
     with get_client(sync_client=True) as client:
+        applied = Applied(client, f"{made.flow_name}/{made.name}")
+        before = applied.read()
         try:
-            switched = {each.slug: each.active for each in client.read_deployment_by_name(name).schedules}
+            there = client.read_deployment_by_name(f"{made.flow_name}/{made.name}")
         except ObjectNotFound:
-            switched = {}
-    schedules = []
-    for each in entry.get("schedules", []):
-        fields = {key: value for key, value in each.items() if key != "cron"}
-        schedules.append(Cron(each["cron"], **fields | {"active": switched.get(each["slug"], each["active"])}))
-    return schedules
+            found = UUID(str(made.apply()))
+            client.create_deployment_schedules(found, list(schedules.values()))
+        else:
+            found = there.id
+            _update(client, made, there, merged({name: getattr(there, name) for name in wanted}, before, wanted))
+            _update_schedules(client, there, (before or {}).get("schedules"), schedules)
+        applied.write(wanted | {"schedules": {slug: _plain(each) for slug, each in schedules.items()}})
+    return found
+
+
+def _update(
+    client: SyncPrefectClient, made: RunnerDeployment, there: DeploymentResponse, values: dict[str, Any]
+) -> None:
+    """Change what differs, and nothing else: a change of any kind forgets the runs that are scheduled."""
+    values["entrypoint"] = made.entrypoint  # these two belong to the code
+    values["parameter_openapi_schema"] = made._parameter_openapi_schema.model_dump(exclude_unset=True)
+    values["enforce_parameter_schema"] = True
+    changed = {name: value for name, value in values.items() if getattr(there, name) != value}
+    limit = there.global_concurrency_limit
+    if limit is not None and limit.limit == FORMER_LIMIT:
+        changed["concurrency_limit"] = None
+    if changed:
+        client.update_deployment(there.id, DeploymentUpdate(**changed))
+
+
+def _update_schedules(
+    client: SyncPrefectClient,
+    there: DeploymentResponse,
+    before: dict[str, Any] | None,
+    wanted: dict[str, DeploymentScheduleCreate],
+) -> None:
+    """Ours, which are known by their slugs, where nobody has changed, switched or removed them."""
+    if before is None:  # all that is there may be a person's
+        return
+    known = {each.slug: each for each in there.schedules if each.slug}
+    removed = [slug for slug in known if slug in before and _plain(known[slug]) == before[slug]]
+    changed = [slug for slug in removed if slug not in wanted or _plain(wanted[slug]) != before[slug]]
+    for slug in changed:
+        client.delete_deployment_schedule(there.id, known[slug].id)
+    new = [slug for slug in wanted if slug in changed or (slug not in known and slug not in before)]
+    if new:
+        client.create_deployment_schedules(there.id, [wanted[slug] for slug in new])
+
+
+def _schedule(entry: Mapping[str, Any]) -> DeploymentScheduleCreate:
+    """One of prefect.yaml."""
+    return DeploymentScheduleCreate.from_schedule(
+        Cron(entry["cron"], **{key: value for key, value in entry.items() if key != "cron"})
+    )
+
+
+def _plain(schedule: DeploymentScheduleCreate | DeploymentSchedule) -> dict[str, Any]:
+    """What a person sees of it, and may change."""
+    return schedule.model_dump(mode="json", include={"schedule", "active", "parameters"})
 
 
 def _content() -> dict[str, Any]:
     return dict(yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8")))
 
 
-def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, and where both have a mapping, those merged, too."""
+def _overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, and where both have a mapping, those together, too."""
     both = {
-        name: _merged(under[name], over[name]) for name in under.keys() & over.keys() if isinstance(under[name], dict)
+        name: _overlaid(under[name], over[name]) for name in under.keys() & over.keys() if isinstance(under[name], dict)
     }
     return {**under, **over, **both}
 

@@ -10,6 +10,7 @@ from prefect.states import Cancelled, Failed
 
 from flows.cancellation import called_off
 from flows.config import training_config
+from flows.pulse import alive
 from schemas.endpoint import Endpoint
 from schemas.errors import StoreDamaged
 from schemas.media import MediaFile
@@ -114,7 +115,7 @@ def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
     if called_off(UUID(runtime.flow_run.id)):
         return Cancelled(message="cancelled before it began")
     try:
-        with results_in_store():
+        with results_in_store(), alive():
             return _mended(endpoint, request)
     except InputRejected as error:
         tell_rejection(str(runtime.flow_run.id), error)

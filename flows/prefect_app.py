@@ -1,18 +1,72 @@
-"""Prefect's own server, patient with SQLite: `python -m flows.prefect_app PORT`.
+"""Prefect's own server for one person on one machine: `python -m flows.prefect_app PORT`.
 
-Where two writers meet, SQLite refuses one of them at once and Prefect answers 503, with nothing changed. Prefect's own
-clients then ask again; its pages do not, and a person who presses Submit while a run starts reads "Oops".
+On SQLite it is patient. Where two writers meet, SQLite refuses one of them at once and Prefect answers 503, with
+nothing changed. Prefect's own clients then ask again; its pages do not, and a person who presses Submit while a run
+starts reads "Oops".
+
+A page from elsewhere in the same browser may send it requests, and a name that leads to loopback makes that page one of
+ours to the browser: both are refused before Prefect hears of them.
 """
 
 import asyncio
+import socket
 import sys
+from urllib.parse import urlsplit
 
 import uvicorn
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before asking again
 BUSY = 503
 READING = ("GET", "HEAD", "OPTIONS")
+OWN_WAY = ("concurrency_limits",)  # their 503 and 423 say that somebody has to wait, and tell the client how long
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ENTRANCE = "/enter"
+ENTER = """<!doctype html><meta charset="utf-8"><title>Prefect</title>
+<p>Opening Prefect's pages.</p><noscript>They need JavaScript.</noscript>
+<script>
+  if (location.hash.length > 1) localStorage.setItem("prefect-password", location.hash.slice(1));
+  location.replace("/");
+</script>"""
+
+
+class OwnPagesOnly:
+    """Lets through what programs of this machine ask, and pages that this server has served."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and (fault := fault_of(scope)):
+            await _refuse(fault, scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == ENTRANCE:
+            await HTMLResponse(ENTER, headers={"Referrer-Policy": "no-referrer"})(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+def fault_of(scope: Scope) -> str | None:
+    """Why a request is refused."""
+    headers = Headers(scope=scope)
+    host = headers.get("host", "")
+    if urlsplit(f"//{host}").hostname not in LOOPBACK:  # any port: it may come through a tunnel
+        return "this server answers on loopback alone; from elsewhere: ssh -L"
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        return "pages from elsewhere may not use this server"
+    opens_a_page = scope.get("method") == "GET" and headers.get("sec-fetch-mode") == "navigate"
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not opens_a_page:
+        return "pages from elsewhere may not use this server"
+    return None
+
+
+async def _refuse(fault: str, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": fault})
+        return
+    await PlainTextResponse(fault, 403)(scope, receive, send)
 
 
 class AskAgain:
@@ -22,7 +76,7 @@ class AskAgain:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in READING:
+        if scope["type"] != "http" or scope["method"] in READING or _has_its_own_way(scope["path"]):
             await self.app(scope, receive, send)
             return
         asked = await _whole(receive)
@@ -52,6 +106,10 @@ class _Answer:
             await self.send(message)
 
 
+def _has_its_own_way(path: str) -> bool:
+    return any(name in path for name in OWN_WAY)
+
+
 async def _whole(receive: Receive) -> list[Message]:
     """All that a client sends with its request."""
     messages = [await receive()]
@@ -70,9 +128,29 @@ def _again(messages: list[Message], receive: Receive) -> Receive:
     return next_one
 
 
-if __name__ == "__main__":
-    from prefect.server.api.server import create_app
+def whole_app() -> ASGIApp:
+    """Prefect's application and what stands before it."""
+    from prefect.server.api.server import create_app  # noqa: PLC0415  # a second: only where it is served
+    from prefect.settings import get_current_settings  # noqa: PLC0415
 
+    app = create_app(final=True)
+    database = get_current_settings().server.database.connection_url
+    on_sqlite = database is None or database.get_secret_value().startswith("sqlite")
+    return OwnPagesOnly(AskAgain(app) if on_sqlite else app)
+
+
+def _door(port: int) -> socket.socket:
+    """The port that the keeper holds."""
+    door = socket.socket()
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    door.bind(("127.0.0.1", port))
+    return door
+
+
+if __name__ == "__main__":
     port = int(sys.argv[1])
     print(f"Prefect's pages: http://127.0.0.1:{port}", flush=True)
-    uvicorn.run(AskAgain(create_app(final=True)), host="127.0.0.1", port=port, log_level="warning")
+    server = uvicorn.Server(uvicorn.Config(whole_app(), log_level="warning"))
+    with _door(port) as door:
+        server.run(sockets=[door])

@@ -21,7 +21,7 @@ from typing import NoReturn, TextIO
 import uvicorn
 
 from flows.certificate import ANYWHERE, self_signed
-from flows.server import prefect_server
+from flows.server import entrance, prefect_server
 from flows.worker import worker_name, working
 from schemas.errors import LtxFlowsError, ServerUnavailable
 from schemas.settings import settings
@@ -72,19 +72,19 @@ def serve(serving: Serving, out: TextIO) -> None:
     family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
     with suppress(Stopped), _only_one(), socket.create_server((serving.host, serving.port), family=family) as door:
         at = replace(serving, port=door.getsockname()[1])
-        with prefect_server() as url:
-            _serve(at, door, url, alone, out)
+        with prefect_server():
+            _serve(at, door, alone, out)
     out.write("ltx-flows: ended; what was queued or running goes on with the next `serve`\n")
 
 
-def _serve(serving: Serving, door: socket.socket, prefect_url: str, alone: bool, out: TextIO) -> None:
+def _serve(serving: Serving, door: socket.socket, alone: bool, out: TextIO) -> None:
     from flows.deployments import pool_name  # noqa: PLC0415  # Prefect reads its environment on import
     from flows.recovery import recover  # noqa: PLC0415
 
     _deploy()
     log = settings().home_folder / "server" / "worker.log"
     with working(pool_name(), log, partial(recover, pool_name(), worker_name(), alone=alone)):
-        _serve_api(serving, door, lambda: print(greeting(serving, prefect_url, log), file=out, flush=True))
+        _serve_api(serving, door, lambda: print(greeting(serving, log), file=out, flush=True))
 
 
 def _deploy() -> None:
@@ -125,12 +125,12 @@ class _Api(uvicorn.Server):
             self.announce()
 
 
-def greeting(serving: Serving, prefect_url: str, log: Path) -> str:
+def greeting(serving: Serving, log: Path) -> str:
     """What to open and what to export."""
     lines = [
         f"history   {serving.url}/",
         f"API       {serving.url}/docs",
-        f"Prefect   {prefect_url.removesuffix('/api')}",
+        f"Prefect   {entrance()}",
         f"worker    {worker_name()}, one run at a time; its log is {log}",
         "",
     ]

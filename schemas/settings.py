@@ -30,6 +30,9 @@ class Settings(BaseSettings):
         7 * 24 * 3600, ge=60, le=7 * 24 * 3600, description="How long a link to a finished file on S3 works."
     )
     database_url: str = Field("", description="SQLAlchemy URL of the ledger; default SQLite under HOME.")
+    prefect_database_url: SecretStr = Field(
+        SecretStr(""), description="PostgreSQL URL for the Prefect server that `run` and `serve` start; default SQLite."
+    )
     device: str = Field("auto", description="`auto`, `cuda`, `cuda:1` or `cpu`.")
     devices: int = Field(1, ge=1, description="Devices a training runs on, each with a sample of its own per step.")
     base_weights: BaseWeights = Field(
@@ -59,6 +62,19 @@ class Settings(BaseSettings):
     max_entry_bytes: int = Field(10 * 2**30, description="Largest unpacked file in an archive.")
     api_keys: SecretStr = Field(
         SecretStr(""), description="Keys that open the HTTP API, separated by commas; none: everybody who reaches it."
+    )
+    api_buckets: str = Field(
+        "", description="s3:// prefixes that requests of the HTTP API may read from, separated by commas; default none."
+    )
+    upload_quota_bytes: int = Field(200 * 2**30, description="Most that one API key may keep uploaded.")
+    public_url: str = Field(
+        "", description="Where clients reach the HTTP API, if that is a reverse proxy: https://ltx.example.org."
+    )
+    allowed_hosts: str = Field(
+        "", description="More names that the HTTP API is served under, separated by commas; else the machine's own."
+    )
+    trusted_proxies: str = Field(
+        "", description="Addresses of reverse proxies whose X-Forwarded headers are believed, separated by commas."
     )
     max_body_bytes: int = Field(64 * 2**20, description="Largest body of an API request; uploads have their own limit.")
     submissions_per_minute: int = Field(120, ge=1, description="Most requests that one API key may submit in a minute.")

@@ -33,6 +33,8 @@ class Browser:
         self.chromium = self.playwright.__enter__().chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         self.page = self.chromium.new_page(viewport={"width": 1280, "height": 2800}, ignore_https_errors=True)
         self.page.set_default_timeout(60_000)
+        self.page.goto(self.service.entrance)
+        self.page.get_by_text("Dashboard").first.wait_for()
         return self
 
     def __exit__(self, *error):
@@ -45,7 +47,7 @@ class Browser:
     def form(self, name):
         """Open an endpoint's run form."""
         function = next(flow for flow in self.flows() if flow[0] == name)[1]
-        self.page.goto(f"{self.service.urls['Prefect']}/deployments/deployment/{self.service.deployment(function)}/run")
+        self.page.goto(f"{self.service.pages}/deployments/deployment/{self.service.deployment(function)}/run")
         self.page.get_by_text("Training data", exact=True).wait_for()
 
     def flows(self):
@@ -92,7 +94,7 @@ class Browser:
 
     def open_run(self, run_id, tab):
         """A tab of a run's page; all that it says."""
-        self.page.goto(f"{self.service.urls['Prefect']}/runs/flow-run/{run_id}?tab={tab}")
+        self.page.goto(f"{self.service.pages}/runs/flow-run/{run_id}?tab={tab}")
         self.page.get_by_text(tab, exact=True).first.click()
         self.page.wait_for_load_state("networkidle")
         self.keep(f"run-{tab.replace(' ', '-').lower()}-{run_id}")
@@ -100,7 +102,7 @@ class Browser:
 
     def width_of_picture(self, artifact):
         """How wide the picture on an artifact's page is: 0 where it does not render."""
-        self.page.goto(f"{self.service.urls['Prefect']}/artifacts/artifact/{artifact['id']}")
+        self.page.goto(f"{self.service.pages}/artifacts/artifact/{artifact['id']}")
         picture = self.page.locator("img[src^='data:image/svg']")
         picture.wait_for()
         self.keep(f"artifact-{artifact['key']}")

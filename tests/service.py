@@ -34,7 +34,7 @@ class Service:
         with self.said.open("w") as said:
             self.process = subprocess.Popen(SERVE, env=self.environment, stdout=said, stderr=said)
         until(lambda: "Prefect " in self.said.read_text() or self.process.poll() is not None)
-        self.urls = dict(re.findall(r"^(\w+) +(http\S+)", self.said.read_text(), re.MULTILINE))
+        self.urls = dict(re.findall(r"^(\w+) +(http[^\s#]+)", self.said.read_text(), re.MULTILINE))
         if not self.urls:
             self.kill()
         assert self.urls, self.said.read_text()
@@ -79,12 +79,33 @@ class Service:
         return (self.home / "server" / "worker.log").read_text()
 
     @property
+    def entrance(self):
+        """What opens Prefect's pages."""
+        return re.search(r"^Prefect +(\S+)", self.said.read_text(), re.MULTILINE)[1]
+
+    @property
+    def pages(self):
+        return self.urls["Prefect"].removesuffix("/enter")
+
+    @property
     def prefect(self):
-        return f"{self.urls['Prefect']}/api"
+        return f"{self.pages}/api"
+
+    def ask(self, path, body):
+        """Prefect's server, as its own clients do: 503 says that the database was busy."""
+        known_as = ("ltx", (self.home / "server" / "password").read_text())
+        answers = []
+        until(
+            lambda: (
+                answers.append(httpx.post(f"{self.prefect}/{path}", json=body, auth=known_as))
+                or answers[-1].status_code != 503
+            )
+        )
+        return answers[-1].raise_for_status().json()
 
     def deployment(self, function):
         """The deployment of a flow, by its name in flows/endpoints.py."""
-        entries = post(f"{self.prefect}/deployments/filter", {})
+        entries = self.ask("deployments/filter", {})
         return next(each["id"] for each in entries if each["entrypoint"] == f"flows.endpoints.{function}")
 
     @property
@@ -109,7 +130,7 @@ class Service:
     def run(self, of):
         """The Prefect run of a request, or the one of this id."""
         either = {"operator": "or_", "id": {"any_": [of]}, "idempotency_key": {"any_": [of]}}
-        return post(f"{self.prefect}/flow_runs/filter", {"flow_runs": either})[0]
+        return self.ask("flow_runs/filter", {"flow_runs": either})[0]
 
     def finished(self, of):
         until(lambda: self.run(of)["state"]["name"] in ENDED)
@@ -117,15 +138,15 @@ class Service:
 
     def start_run(self, function, parameters, **more):
         """A run of a deployment, as Prefect's own clients start one; its id."""
-        url = f"{self.prefect}/deployments/{self.deployment(function)}/create_flow_run"
-        return post(url, {"parameters": parameters} | more)["id"]
+        path = f"deployments/{self.deployment(function)}/create_flow_run"
+        return self.ask(path, {"parameters": parameters} | more)["id"]
 
     def cancelling(self, function, request):
         """A run that is being cancelled, and no process to hear of it; its id."""
         far = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
         run_id = self.start_run(function, {"request": request}, state=far)
         for state in ("RUNNING", "CANCELLING"):
-            post(f"{self.prefect}/flow_runs/{run_id}/set_state", {"state": {"type": state}, "force": True})
+            self.ask(f"flow_runs/{run_id}/set_state", {"state": {"type": state}, "force": True})
         return run_id
 
     def outputs(self, run_id):
@@ -133,13 +154,13 @@ class Service:
         return self.home / "outputs" / run_id
 
     def artifacts(self, run_id):
-        found = post(f"{self.prefect}/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
+        found = self.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
         return {each["key"]: each for each in found}
 
     def task_states(self, run_id):
         """The last state of each step."""
-        runs = post(
-            f"{self.prefect}/task_runs/filter",
+        runs = self.ask(
+            "task_runs/filter",
             {"flow_runs": {"id": {"any_": [run_id]}}, "sort": "EXPECTED_START_TIME_ASC"},
         )
         return {run["name"]: run["state"]["name"] for run in runs}
@@ -187,13 +208,6 @@ class Receiver:
     def __exit__(self, *error):
         self.server.shutdown()
         self.server.server_close()
-
-
-def post(url, body):
-    """As Prefect's own clients do: 503 says that the database was busy."""
-    answers = []
-    until(lambda: answers.append(httpx.post(url, json=body)) or answers[-1].status_code != 503)
-    return answers[-1].raise_for_status().json()
 
 
 def until(happens):

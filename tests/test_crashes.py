@@ -8,14 +8,10 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
 import pytest
 import s3fs
 
@@ -23,6 +19,7 @@ from tests import s3 as s3_server
 from tests.chains import Chain, Ended, Ground, Runner, Server, lora_of, pruned, reference, requests_in, run_of, verdict
 from tests.crashing import STEPS
 from tests.flaky import Flaky
+from tests.machines import Machine, deploy, until
 
 pytestmark = pytest.mark.slow(seconds=150)
 
@@ -120,35 +117,7 @@ def test_all_artifacts_that_are_damaged_are_mended_in_one_run(ground, whole):
     assert lora_of(ended.result) == lora_of(whole.result)
 
 
-# --- as a team does it: workers, and `prefect flow-run retry` -----------------------------------------------------
-
-
-class Machine:
-    """A worker with a HOME of its own."""
-
-    def __init__(self, home, settings):
-        home.mkdir(exist_ok=True)
-        self.environment = {
-            **os.environ,
-            **settings,
-            "LTX_FLOWS_HOME": str(home),
-            "PREFECT_HOME": str(home / "prefect"),
-        }
-        self.environment |= {"PREFECT_WORKER_QUERY_SECONDS": "1", "LTX_FLOWS_BASE_MODEL": "tiny"}
-        self.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", "ltx-gpu"]
-        with (home / "worker.log").open("w") as log:
-            self.process = subprocess.Popen([*command, "--limit", "1"], env=self.environment, stdout=log, stderr=log)
-
-    def tree(self):
-        return [self.process.pid, *(each.pid for each in psutil.Process(self.process.pid).children(recursive=True))]
-
-    def lose(self):
-        """`kill -9` of all of it."""
-        for pid in self.tree():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+# --- as a team does it: workers, and a server that looks after their runs -------------------------------------------
 
 
 def test_a_run_whose_worker_is_lost_goes_on_with_the_worker_of_another_machine(ground, whole):
@@ -159,51 +128,27 @@ def test_a_run_whose_worker_is_lost_goes_on_with_the_worker_of_another_machine(g
     chain = Chain(77, 1, NAME, True, 2, random.Random(0))
     settings = ground.settings(chain)
     first = Machine(ground.folder / "first", settings)
-    deploy = [sys.executable, "-m", "flows.deployments", "process"]
-    subprocess.run(deploy, env=first.environment, check=True, capture_output=True)
+    deploy(first.environment)
     asked = {"request": json.loads(ground.requests[NAME].read_text())}
     second = None
     try:
         with temporary_settings({PREFECT_API_URL: ground.server.url}), get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name(f"{NAME}/prod")
             run = client.create_flow_run_from_deployment(deployment.id, parameters=asked)
-            until(lambda: any("tasks.training" in word for pid in first.tree() for word in words_of(pid)))
+            until(lambda: first.runs("tasks.training"))
             time.sleep(6)  # some of its steps are done
             first.lose()
             client.set_flow_run_state(run.id, Crashed(message="nothing was heard of it"), force=True)
             second = Machine(ground.folder / "second", settings)
-            retry = [sys.executable, "-m", "prefect", "flow-run", "retry", str(run.id)]
-            subprocess.run(retry, env=second.environment, check=True, capture_output=True)
-
-            def ended():
-                return client.read_flow_run(run.id).state.is_final()
-
-            until(ended)
-            assert client.read_flow_run(run.id).state.name == "Completed", (
-                ground.folder / "second/worker.log"
-            ).read_text()
+            until(lambda: client.read_flow_run(run.id).state_name in ("Completed", "Failed"))
+            assert client.read_flow_run(run.id).state_name == "Completed", second.log
     finally:
         for machine in filter(None, (first, second)):
-            if machine.process.poll() is None:
-                machine.lose()
+            machine.lose()
     delivered = s3fs.S3FileSystem(use_listings_cache=False).cat_file(f"data/77/outputs/{run.id}/lora.safetensors")
     assert delivered == lora_of(whole.result)
     bills = json.loads(ground.runner.run(ground.folder / "second", ["bills", "--json"], settings)["out"])
     assert [bill["run_id"] for bill in bills] == [str(run.id)]
-
-
-def words_of(pid):
-    try:
-        return psutil.Process(pid).cmdline()
-    except psutil.NoSuchProcess:
-        return []
-
-
-def until(happens):
-    deadline = time.monotonic() + 200
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3])

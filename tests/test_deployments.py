@@ -43,7 +43,7 @@ def test_every_endpoint_has_a_deployment_on_the_pool(client, names):
     entries = [client.read_deployment_by_name(name) for name in names]
     assert {entry.entrypoint for entry in entries} == {f"flows.endpoints.{name}" for name in functions()}
     assert {entry.work_pool_name for entry in entries} == {"ltx-gpu"}
-    assert all(entry.global_concurrency_limit.limit == 8 for entry in entries)
+    assert all(entry.global_concurrency_limit is None for entry in entries)  # its leases would end runs
 
 
 def functions():
@@ -100,17 +100,107 @@ def test_a_kubernetes_job_asks_for_a_gpu_and_gets_the_secrets(client):
 
 
 @pytest.mark.parametrize(
-    ("watch", "called", "seconds", "becomes"),
-    [("watch_heartbeats", "SILENT", 90, "CRASHED"), ("watch_cancellations", "UNHEARD", 60, "CANCELLED")],
+    ("watch", "called", "posture", "seconds", "becomes"),
+    [
+        ("watch_heartbeats", "SILENT", "Proactive", 300, "CRASHED"),
+        ("watch_cancellations", "UNHEARD", "Proactive", 60, "CANCELLED"),
+        ("watch_crashes", "CRASHED", "Reactive", 0, "SCHEDULED"),
+    ],
 )
-def test_one_watch_of_each_kind_however_often_it_is_set_up(client, watch, called, seconds, becomes):
+def test_one_watch_of_each_kind_over_our_runs_however_often_it_is_set_up(
+    client, names, watch, called, posture, seconds, becomes
+):
     from flows import watches
 
+    ours = sorted(client.read_deployment_by_name(name).id for name in names)
     for _ in range(2):
-        getattr(watches, watch)()
+        getattr(watches, watch)(ours)
     (made,) = client.read_automations_by_name(getattr(watches, called))
-    assert (made.trigger.posture.value, made.trigger.within.total_seconds()) == ("Proactive", seconds)
+    assert (made.trigger.posture.value, made.trigger.within.total_seconds()) == (posture, seconds)
     assert [action.state.value for action in made.actions] == [becomes]
+    watched = made.trigger.match_related.model_dump()["prefect.resource.id"]
+    assert set(watched) == {f"prefect.deployment.{each}" for each in ours}
+
+
+def test_a_watch_that_a_person_has_switched_off_or_removed_stays_so(client, names):
+    from flows import watches
+    from flows.deployments import deploy
+
+    def found():
+        return [
+            each.enabled
+            for name in (watches.UNHEARD, watches.CRASHED)
+            for each in client.read_automations_by_name(name)
+        ]
+
+    (unheard,) = client.read_automations_by_name(watches.UNHEARD)
+    (crashed,) = client.read_automations_by_name(watches.CRASHED)
+    client.pause_automation(unheard.id)
+    client.delete_automation(crashed.id)
+    deploy("process")
+    assert found() == [False]
+    client.resume_automation(unheard.id)
+    client.delete_variable_by_name("ltx_flows_applied_automation_ltx_flows__runs_whose_process_was_killed")
+    deploy("process")
+    assert found() == [True, True]
+
+
+def test_what_a_person_has_changed_in_prefects_pages_stays(client, names):
+    from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+    from prefect.client.schemas.schedules import IntervalSchedule
+
+    from flows.deployments import deploy
+
+    def seen(name):
+        entry = client.read_deployment_by_name(name)
+        schedules = sorted((each.slug or "", each.active) for each in entry.schedules)
+        return entry.description, sorted(entry.tags), entry.job_variables.get("stream_output"), entry.paused, schedules
+
+    name = next(name for name in names if "a2a" in name)
+    entry = client.read_deployment_by_name(name)
+    mine = IntervalSchedule(interval=86400)
+    client.create_deployment_schedules(entry.id, [DeploymentScheduleCreate(schedule=mine, active=True)])
+    more = entry.job_variables | {"stream_output": False}
+    client.update_deployment(
+        entry.id, DeploymentUpdate(description="ours", tags=[*entry.tags, "mine"], job_variables=more, paused=True)
+    )
+    before = seen(name)
+    deploy("process")
+    assert seen(name) == before == ("ours", ["gpu", "ltx", "mine"], False, True, [("", True)])
+
+
+def test_the_example_schedule_that_somebody_removed_stays_away(client, names):
+    from flows.deployments import deploy
+
+    entry = client.read_deployment_by_name("extend-prefix/prod")
+    (schedule,) = entry.schedules
+    client.delete_deployment_schedule(entry.id, schedule.id)
+    deploy("process")
+    assert client.read_deployment_by_name("extend-prefix/prod").schedules == []
+
+
+def test_what_nobody_has_changed_is_brought_up_to_date(client, names, monkeypatch):
+    from flows import deployments
+
+    content = deployments._content()
+    for entry in content["deployments"]:
+        entry["tags"] = ["ltx", "gpu", "newer"]
+    monkeypatch.setattr(deployments, "_content", lambda: content)
+    deployments.deploy("process")
+    tags = {name: set(client.read_deployment_by_name(name).tags) for name in names}
+    assert [name for name, found in tags.items() if found == {"ltx", "gpu", "newer"}] == [
+        name for name in names if "a2a" not in name
+    ]
+
+
+def test_a_run_that_waits_goes_on_waiting_when_it_is_deployed_again(client, names):
+    from flows.deployments import deploy
+
+    entry = client.read_deployment_by_name("av2av-masked/prod")
+    asked = {"request": {"training_data_url": "https://clips.invalid/clips.zip", "trigger_phrase": "hmm"}}
+    run = client.create_flow_run_from_deployment(entry.id, parameters=asked)
+    deploy("process")
+    assert client.read_flow_run(run.id).state.is_scheduled()
 
 
 def test_every_deployment_takes_a_request_as_the_endpoint_reads_it(client, names):

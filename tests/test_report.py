@@ -8,6 +8,7 @@ from schemas.endpoint import AUDIO_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS, VIDEO_PAIRS
 from schemas.media import Bucket, Fitting, Picture
 from schemas.plan import Plan, Prefix, Reference, generate
 from schemas.result import DatasetReport
+from tasks.board import board
 from tasks.cards import dataset_card
 from tasks.delivery import Outputs
 from tasks.extracting import extract_archive
@@ -178,5 +179,6 @@ def test_the_runs_page_has_a_row_for_every_file(reported, film, monkeypatch):
     shown = {}
     monkeypatch.setattr("tasks.cards.create_table_artifact", lambda rows, **more: shown.update(rows=rows, **more))
     dataset_card(reported({"a.mp4": film(40), "b.mp4": film(20)}, PLAIN_VIDEOS, VIDEO_AUDIO))
+    board().drain(20)
     assert [(row["file"], row["fate"]) for row in shown["rows"][:2]] == [("a.mp4", "kept"), ("b.mp4", "skipped")]
     assert "auto_scale_input true keeps 2 of 2" in shown["description"]
