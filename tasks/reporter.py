@@ -94,6 +94,7 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
         self.paused = 0.0  # seconds since then that went into checkpoints and previews
         self.previews = set(preview_steps(job.steps)) if job.previews else set()
         self.random: dict[str, Any] | None = None
+        self.done = 0  # steps of the checkpoint that it goes on from
         self.skipped: list[int] = []  # steps whose update was not finite
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -104,6 +105,11 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         told = checkpoint["told"]
         self.losses, self.skipped, self.random = told["losses"], told["skipped"], told["random"]
+        self.done = int(checkpoint["global_step"])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.done == self.job.steps and trainer.is_global_zero:  # its training does not start: only this is left
+            self._preview(self.done)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.random is not None:
@@ -145,8 +151,9 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
             raise self._diverged(self.job.steps, "the adapter")
         save(tensors, adapter, metadata)
         losses.write_text(json.dumps({name: list(map(_or_none, values)) for name, values in self.losses.items()}))
-        previews = [self._previewed(step, index) for step in sorted(self.previews) for index in self._indices()]
-        return Finished(adapter=adapter, losses=losses, previews=tuple(previews), skipped=tuple(self.skipped))
+        wanted = [self._previewed(step, index) for step in sorted(self.previews) for index in self._indices()]
+        previews = tuple(each for each in wanted if _is_whole(each.path))  # one that was damaged later is left out
+        return Finished(adapter=adapter, losses=losses, previews=previews, skipped=tuple(self.skipped))
 
     def _report(self, *, aloud: bool) -> None:
         """Read what the steps since the last report measured, which waits for the device."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from schemas.errors import CheckpointMismatch
-from tasks.job import Started, Stepped
+from tasks.job import Saved, Started, Stepped
 from tasks.training import run
 from tests.jobs import adapter_of, events_of, interrupted_after, job_of
 from tests.tensors import PLANS
@@ -143,3 +143,23 @@ def test_a_preview_that_is_damaged_is_found_by_its_hash_and_made_anew(damage, tm
     for job in (uncut, cut):
         events_of(job)
     assert spoilt.read_bytes() == (uncut.folder / shown).read_bytes()
+
+
+def test_a_training_that_is_killed_between_its_last_checkpoint_and_its_last_preview_makes_that_preview(tmp_path):
+    uncut, cut = (job_of(PLANS["audio prefix"], tmp_path / name, previews=True) for name in ("uncut", "cut"))
+
+    def say(event):
+        if isinstance(event, Saved) and event.step == cut.steps:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(cut, say)
+    shown = Path("previews") / f"{cut.steps:05}-0.safetensors"
+    assert not (cut.folder / shown).exists()
+    ended = events_of(cut)[-1]
+    assert ended.previews == tuple(
+        each.model_copy(update={"path": cut.folder / each.path.relative_to(uncut.folder)})
+        for each in events_of(uncut)[-1].previews
+    )
+    assert (cut.folder / shown).read_bytes() == (uncut.folder / shown).read_bytes()
+    assert adapter_of(cut) == adapter_of(uncut)
