@@ -17,6 +17,7 @@ from schemas.rejections import Detail, InputRejected, RequestRejected
 from schemas.request import TrainRequest
 from schemas.settings import settings
 from tasks.fetching import check_all
+from tasks.home import private_home
 
 DONE, FAILED, REJECTED = 0, 1, 2
 
@@ -107,6 +108,7 @@ def _demo(options: argparse.Namespace, out: TextIO) -> None:
     _allow_files()
     os.environ["LTX_FLOWS_BASE_MODEL"] = "tiny"
     settings.cache_clear()
+    private_home()
     endpoint = ENDPOINTS[options.endpoint]
     request = endpoint.read(make_demo(endpoint))
     with unfinished(endpoint.name, request) as note:
@@ -116,8 +118,6 @@ def _demo(options: argparse.Namespace, out: TextIO) -> None:
 def _serve(options: argparse.Namespace, out: TextIO) -> None:
     from flows.serve import Serving, serve  # noqa: PLC0415
 
-    if bool(options.tls_cert) != bool(options.tls_key):
-        raise LtxFlowsError("--tls-cert and --tls-key go together")
     serve(Serving(options.host, options.port, options.tls_self_signed, options.tls_cert, options.tls_key), out)
 
 
@@ -135,6 +135,7 @@ def _deploy(options: argparse.Namespace, out: TextIO) -> None:
 def _bills(options: argparse.Namespace, out: TextIO) -> None:
     from tasks.ledger import as_csv, bills, table  # noqa: PLC0415
 
+    private_home()
     rows = bills()
     if options.json:
         _print([row.model_dump(mode="json") for row in rows], out)
@@ -145,6 +146,7 @@ def _bills(options: argparse.Namespace, out: TextIO) -> None:
 def _cache(options: argparse.Namespace, out: TextIO) -> None:
     from tasks.pruning import DAY, prune, usage  # noqa: PLC0415
 
+    private_home()
     if options.action == "prune":
         most = None if options.max_gib is None else round(options.max_gib * 2**30)
         gone = prune(options.older_than * DAY, options.keep_runs * DAY, most)
@@ -156,6 +158,7 @@ def _cache(options: argparse.Namespace, out: TextIO) -> None:
 def _doctor(options: argparse.Namespace, out: TextIO) -> None:
     from flows.doctor import examine  # noqa: PLC0415
 
+    private_home()
     findings = examine()
     out.write("".join(f"{'ok     ' if f.ready else 'MISSING'}  {f.what}: {f.state}\n" for f in findings))
     if missing := [finding.what for finding in findings if not finding.ready]:
@@ -205,6 +208,7 @@ def _read(options: argparse.Namespace) -> tuple[Endpoint[Any], TrainRequest]:
         raise RequestRejected([fault]) from error
     request = endpoint.read(_with_file_urls(body, options.request.absolute().parent))
     check_all(request.model_dump(mode="json"))
+    private_home()
     return endpoint, request
 
 

@@ -27,7 +27,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 
 from flows.applied import Applied, merged
-from flows.watches import watch_cancellations, watch_crashes, watch_heartbeats
+from flows.watches import watch_beginnings, watch_cancellations, watch_crashes, watch_heartbeats
 from tasks.store import key_of
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
@@ -119,6 +119,7 @@ def deploy(pool_type: str, *, silence: bool = False) -> list[str]:
     watch_crashes(ids)
     if silence:
         watch_heartbeats(ids)
+        watch_beginnings(ids)
     return names
 
 

@@ -31,6 +31,7 @@ from tasks.extracting import Extracted
 from tasks.faults import together
 from tasks.fit import fit, fit_previews
 from tasks.given import with_media
+from tasks.home import private_home
 from tasks.in_use import Usage
 from tasks.match import match
 from tasks.matching import Matched
@@ -112,6 +113,7 @@ def opening_media(request: TrainRequest, plan: Plan, used: Usage) -> Fitted:
 
 def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
     """The whole run. Data that is wrong ends it red, named Rejected, with the 422's own words, not tried again."""
+    private_home()
     if called_off(UUID(runtime.flow_run.id)):
         return Cancelled(message="cancelled before it began")
     try:

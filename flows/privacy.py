@@ -1,5 +1,6 @@
-"""What is kept or shown of a request: everything but the secrets in its URLs."""
+"""What is kept or shown of a request, and what its client is told of this machine."""
 
+import re
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,3 +17,18 @@ def without_secrets(value: Any) -> Any:  # any JSON
 def _bare(url: str) -> str:
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+HIDDEN = "[...]"
+_OF_THIS_MACHINE = re.compile(
+    r"[a-z][a-z0-9+.-]*://[^\s'\")\]},;]+"  # addresses, of databases and servers, too
+    r"|(?<=['\"])~?/[^'\"\n]+(?=['\"])|(?<![\w.:/-])~?/(?:[\w.+@%=-]+/)*[\w.+@%=-]+/?"  # paths
+    r"|(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?![\w.])"  # IPv4
+    r"|(?<![\w.])(?=[\w.-]*[a-z])(?:[a-z0-9-]+\.)*[a-z0-9-]+:\d{4,5}(?![\w:.])|(?<=host=)['\"][^'\"]+['\"]",
+    re.IGNORECASE,
+)
+
+
+def for_clients(text: str) -> str:
+    """What a client of the API is told: without paths, addresses and host names of this machine and its neighbours."""
+    return _OF_THIS_MACHINE.sub(HIDDEN, text)

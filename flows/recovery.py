@@ -1,6 +1,8 @@
 """Runs whose worker is gone: the same ones go on, so that finished steps come from the cache and all is billed once."""
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
@@ -10,6 +12,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import AwaitingRetry, Cancelled
+
+from flows.cancellation import NO_PROCESS
 
 WORKER_LABEL = "prefect.worker.name"  # a worker writes its name on what it takes
 HELD = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
@@ -28,6 +32,13 @@ def recover(pool: str, worker: str, *, alone: bool) -> list[FlowRun]:
     return left
 
 
+async def let_go_on(client: PrefectClient, run_id: UUID) -> None:
+    """Schedule a run again that has crashed."""
+    await client.request("PATCH", "/flow_runs/{id}", path_params={"id": run_id}, json=NO_PROCESS)
+    message = "its process ended before it did; it goes on where it was"
+    await client.set_flow_run_state(run_id, AwaitingRetry(message=message), force=True)
+
+
 def _held(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(HELD)))
     return client.read_flow_runs(
@@ -37,8 +48,8 @@ def _held(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
 
 
 def _let_go(client: SyncPrefectClient, run: FlowRun) -> None:
-    """Forget its process, without which it could be cancelled no more, and say what becomes of it."""
-    client.request("PATCH", "/flow_runs/{id}", path_params={"id": run.id}, json={"infrastructure_pid": None})
+    """Forget its process, and say what becomes of it."""
+    client.request("PATCH", "/flow_runs/{id}", path_params={"id": run.id}, json=NO_PROCESS)
     state: State[None]
     if run.state_type is StateType.CANCELLING:
         state = Cancelled(message="its worker ended before it did")

@@ -17,17 +17,18 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
+from urllib.parse import urlsplit
 
 import uvicorn
 
-from flows.certificate import ANYWHERE, self_signed
+from flows.certificate import ANYWHERE, check_files, self_signed
 from flows.server import entrance, prefect_server
+from flows.service.connections import LOOPBACK, allow_many_connections, check_address, guarded, listen
 from flows.worker import worker_name, working
 from schemas.errors import LtxFlowsError, ServerUnavailable
 from schemas.settings import settings
+from tasks.home import private_home
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SECONDS_FOR_LAST_ANSWERS = 3
 DEPLOY_SECONDS = 120
 
 
@@ -43,12 +44,22 @@ class Serving:
 
     @property
     def reached_at(self) -> str:
-        host = "localhost" if self.host in (*ANYWHERE, *LOOPBACK) else self.host
-        return f"{host}:{self.port}"
+        if self.host in (*ANYWHERE, *LOOPBACK):
+            return f"localhost:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.self_signed or self.certificate else 'http'}://{self.reached_at}"
+        """Where clients reach it: by the reverse proxy, if there is one."""
+        scheme = "https" if self.self_signed or self.certificate else "http"
+        return settings().public_url.rstrip("/") or f"{scheme}://{self.reached_at}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that a certificate of our own is for, besides this machine's."""
+        told = settings()
+        more = (*told.allowed_hosts.split(","), urlsplit(told.public_url).hostname or "")
+        return (self.host, *(name.strip() for name in more if "*" not in name))
 
 
 class Stopped(BaseException):
@@ -59,22 +70,30 @@ def serve(serving: Serving, out: TextIO) -> None:
     """Serve until somebody ends it.
 
     Raises:
-        LtxFlowsError: anybody could start runs from elsewhere.
+        LtxFlowsError: the port, the host or the certificate cannot be used, or anybody could start runs from elsewhere.
         ServerUnavailable: another `serve` uses this HOME, or a part does not start.
-        OSError: the port is taken.
     """
-    keys = settings().api_keys.get_secret_value()
-    if serving.host not in LOOPBACK and not keys:
-        raise LtxFlowsError(f"others reach {serving.host}: set LTX_FLOWS_API_KEYS, or listen on {LOOPBACK[0]}")
+    _check(serving)
+    allow_many_connections()
     for ended in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ended, _stop)
     alone = "PREFECT_API_URL" not in os.environ
-    family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
-    with suppress(Stopped), _only_one(), socket.create_server((serving.host, serving.port), family=family) as door:
+    with suppress(Stopped), _only_one(), listen(serving.host, serving.port) as door:
         at = replace(serving, port=door.getsockname()[1])
         with prefect_server():
             _serve(at, door, alone, out)
     out.write("ltx-flows: ended; what was queued or running goes on with the next `serve`\n")
+
+
+def _check(serving: Serving) -> None:
+    """Refuse what cannot be, before anything is started."""
+    check_address(serving.host, serving.port)
+    if bool(serving.certificate) != bool(serving.key):
+        raise LtxFlowsError("--tls-cert and --tls-key go together")
+    if serving.certificate and serving.key:
+        if serving.self_signed:
+            raise LtxFlowsError("--tls-self-signed makes a certificate: leave it out, or --tls-cert and --tls-key")
+        check_files(serving.certificate, serving.key)
 
 
 def _serve(serving: Serving, door: socket.socket, alone: bool, out: TextIO) -> None:
@@ -100,15 +119,8 @@ def _serve_api(serving: Serving, door: socket.socket, announce: Callable[[], Non
 
     certificate, key = serving.certificate, serving.key
     if serving.self_signed:
-        certificate, key = self_signed(settings().home_folder / "tls", (serving.host,))
-    config = uvicorn.Config(
-        create_app(),
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=SECONDS_FOR_LAST_ANSWERS,
-    )
+        certificate, key = self_signed(settings().home_folder / "tls", serving.names)
+    config = guarded(create_app(names=serving.names), ssl_certfile=certificate, ssl_keyfile=key)
     _Api(config, announce).run(sockets=[door])
 
 
@@ -138,17 +150,19 @@ def greeting(serving: Serving, log: Path) -> str:
         return "\n".join(
             [*lines, "fal's clients insist on https: serve with --tls-self-signed, or with a certificate."]
         )
-    exports = {"FAL_QUEUE_RUN_HOST": serving.reached_at, "FAL_KEY": "one-of-LTX_FLOWS_API_KEYS"}
+    host = serving.url.partition("://")[2]
+    exports = {"FAL_RUN_HOST": f"{host}/run", "FAL_QUEUE_RUN_HOST": host, "FAL_KEY": "one-of-LTX_FLOWS_API_KEYS"}
     if serving.self_signed:
-        exports["SSL_CERT_FILE"] = str(settings().home_folder / "tls" / "authorities.pem")
+        folder = settings().home_folder / "tls"
+        exports |= {"SSL_CERT_FILE": f"{folder}/authorities.pem", "NODE_EXTRA_CA_CERTS": f"{folder}/authority.pem"}
     return "\n".join([*lines, "For fal's clients:", *(f"  export {name}={value}" for name, value in exports.items())])
 
 
 @contextmanager
 def _only_one() -> Iterator[None]:
     """One `serve` per HOME, so that a worker of its name lives only as its child."""
-    folder = settings().home_folder / "server"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = private_home() / "server"
+    folder.mkdir(exist_ok=True, mode=0o700)
     handle = os.open(folder / "serve", os.O_CREAT | os.O_RDWR)
     try:
         flock(handle, LOCK_EX | LOCK_NB)

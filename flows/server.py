@@ -25,6 +25,7 @@ import httpx
 from schemas.errors import ServerUnavailable
 from schemas.settings import settings
 from schemas.store_errors import DatabaseDamaged
+from tasks.home import private_home
 
 START_SECONDS = 90
 POLL_SECONDS = 0.2
@@ -69,6 +70,7 @@ def prefect_server() -> Iterator[str]:
         ServerUnavailable: it cannot be reached, or does not start.
         DatabaseDamaged: its database is cut or garbled.
     """
+    private_home()
     os.environ.update(prefect_environment())
     if given := os.environ.get(ADDRESS):
         if not healthy(given):

@@ -17,6 +17,8 @@ from flows.applied import Applied, merged
 
 SILENT = "ltx-flows: runs that fell silent"
 SECONDS_OF_SILENCE = 300  # ten heartbeats, see prefect.yaml; a server that starts again loses some
+UNBEGUN = "ltx-flows: runs that were taken and never began"
+SECONDS_TO_BEGIN = 1800  # an image with torch is pulled in them
 UNHEARD = "ltx-flows: runs that did not hear that they are cancelled"
 SECONDS_TO_CANCEL = 60  # a run is given 30 to end in order
 CRASHED = "ltx-flows: runs whose process was killed"
@@ -31,6 +33,17 @@ def watch_heartbeats(deployments: Sequence[UUID]) -> None:
     action = ChangeFlowRunState(state=StateType.CRASHED, message=message)
     trigger = _absence("heartbeat", {"prefect.flow-run.*"}, SECONDS_OF_SILENCE, deployments)  # states have any name
     _keep(AutomationCore(name=SILENT, trigger=trigger, actions=[action]))
+
+
+def watch_beginnings(deployments: Sequence[UUID]) -> None:
+    """Have the server call a run crashed that a worker took and then did not start: the API lets it go on elsewhere."""
+    action = ChangeFlowRunState(state=StateType.CRASHED, message="a worker took it, and it did not begin")
+    begun = ENDED | {f"prefect.flow-run.{name}" for name in ("Running", "Cancelling", "AwaitingRetry", "Scheduled")}
+    _keep(
+        AutomationCore(
+            name=UNBEGUN, trigger=_absence("Pending", begun, SECONDS_TO_BEGIN, deployments), actions=[action]
+        )
+    )
 
 
 def watch_cancellations(deployments: Sequence[UUID]) -> None:

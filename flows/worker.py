@@ -3,6 +3,7 @@
 It is ended by killing it: a run that is killed goes on from its cache and its checkpoint, and there is but one way.
 """
 
+import logging
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import psutil
 from flows.bound import PARENT
 from schemas.settings import settings
 
+log = logging.getLogger("ltx_flows.service")
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BEFORE_ANOTHER = 5.0
 SECONDS_TO_END = 20.0
@@ -31,10 +33,10 @@ def worker_name() -> str:
 
 
 @contextmanager
-def working(pool: str, log: Path, recover: Callable[[], object]) -> Iterator[None]:
+def working(pool: str, log_file: Path, recover: Callable[[], object]) -> Iterator[None]:
     """A worker for the pool, for as long as this lasts. `recover` is called whenever none lives."""
     stopping = threading.Event()
-    thread = threading.Thread(target=_keep_working, args=(pool, log, recover, stopping), name="worker")
+    thread = threading.Thread(target=_keep_working, args=(pool, log_file, recover, stopping), name="worker")
     thread.start()
     try:
         yield
@@ -43,11 +45,11 @@ def working(pool: str, log: Path, recover: Callable[[], object]) -> Iterator[Non
         thread.join()
 
 
-def _keep_working(pool: str, log: Path, recover: Callable[[], object], stopping: threading.Event) -> None:
+def _keep_working(pool: str, log_file: Path, recover: Callable[[], object], stopping: threading.Event) -> None:
     """One thread starts it, looks after it and ends it, so that nobody ends what another is starting."""
     _try(recover, stopping)
     while not stopping.is_set():
-        worker = _start(pool, log)
+        worker = _start(pool, log_file)
         while worker.poll() is None and not stopping.wait(SECONDS_BETWEEN_LOOKS):
             pass
         _end(worker)
@@ -55,11 +57,11 @@ def _keep_working(pool: str, log: Path, recover: Callable[[], object], stopping:
         stopping.wait(SECONDS_BEFORE_ANOTHER)
 
 
-def _start(pool: str, log: Path) -> subprocess.Popen[bytes]:
+def _start(pool: str, log_file: Path) -> subprocess.Popen[bytes]:
     """Start it bound to this process, and out of reach of the terminal's Ctrl-C."""
     worker = [sys.executable, "-m", "flows.bound", "prefect", "worker", "start"]
     command = [*worker, "--type", "process", "--pool", pool, "--name", worker_name(), "--limit", "1"]
-    with log.open("ab") as file:
+    with log_file.open("ab") as file:
         return subprocess.Popen(
             command, env=_environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
@@ -76,19 +78,40 @@ def _environment() -> dict[str, str]:
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
-    """Kill it, and wait until its run and all that the run has started are gone, too."""
-    try:
-        tree = psutil.Process(worker.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        tree = []
+    """Kill it, and wait until its run and all that the run has started are gone, too; but not for ever."""
+    tree = _tree(worker)
     worker.kill()
-    worker.wait()
+    if _gone(worker, tree):
+        return
+    for process in tree:
+        with suppress(psutil.Error):  # gone meanwhile, or not ours to end
+            process.kill()
+    if not _gone(worker, tree):
+        log.warning("processes %s do not end although they were killed; left alone", _living(worker, tree))
+
+
+def _tree(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """All that it has started, and what that has started."""
+    try:
+        return list(psutil.Process(worker.pid).children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def _gone(worker: subprocess.Popen[bytes], tree: list[psutil.Process]) -> bool:
+    """Whether none of them lives any more, soon."""
     deadline = time.monotonic() + SECONDS_TO_END
-    while not all(map(_ended, tree)):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+    while _living(worker, tree):
         if time.monotonic() > deadline:
-            for process in tree:
-                process.kill()
+            return False
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return True
+
+
+def _living(worker: subprocess.Popen[bytes], tree: list[psutil.Process]) -> list[int]:
+    """Process ids; one that waits for the disk or the GPU's driver lives on after it was killed."""
+    own = [worker.pid] if worker.poll() is None else []
+    return own + [process.pid for process in tree if not _ended(process)]
 
 
 def _ended(process: psutil.Process) -> bool:
@@ -97,6 +120,8 @@ def _ended(process: psutil.Process) -> bool:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
+    except psutil.AccessDenied:  # somebody else's, and there
+        return False
 
 
 def _try(recover: Callable[[], object], stopping: threading.Event) -> None:

@@ -3,6 +3,7 @@
 The tree of all errors is drawn in errors.py.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from schemas.errors import LtxFlowsError
 
 Loc = tuple[str | int, ...]
+
+MOST_FAULTS, LONGEST_INPUT, LONGEST_NAME = 100, 1000, 200  # that are told together; characters of each
 
 TRAINING_DATA: Loc = ("training_data_url",)
 
@@ -27,6 +30,24 @@ class Detail(BaseModel):
     type: str
     input: Any = None
     ctx: dict[str, Any] = {}
+
+
+def bounded(details: Sequence[Detail]) -> list[Detail]:
+    """The first faults, each with as much of what was sent as shows which one is meant."""
+    first = [_short(detail) for detail in details[:MOST_FAULTS]]
+    if (more := len(details) - len(first)) > 0:
+        first.append(Detail(loc=details[0].loc[:1], msg=f"and {more} more faults", type="too_many_faults"))
+    return first
+
+
+def _short(detail: Detail) -> Detail:
+    loc = tuple(part[:LONGEST_NAME] if isinstance(part, str) else part for part in detail.loc)
+    return detail.model_copy(update={"loc": loc, "input": _shown(detail.input)})
+
+
+def _shown(value: Any) -> Any:  # any JSON
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return value if len(text) <= LONGEST_INPUT else f"{text[:LONGEST_INPUT]}..."
 
 
 class InputRejected(LtxFlowsError):

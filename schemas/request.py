@@ -6,7 +6,7 @@ fields is a validator on the later of them, so that one wrong field does not hid
 
 from typing import Annotated, Any, Literal, LiteralString
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from schemas.media import (
@@ -22,12 +22,14 @@ from schemas.media import (
 from schemas.plan import Track
 from schemas.rejections import Loc
 
-Url = Annotated[str, Field(min_length=1)]
 Rank = Literal[8, 16, 32, 64, 128]
 Resolution = Literal["low", "medium", "high"]
 AspectRatio = Literal["16:9", "1:1", "9:16"]
 FrameRate = Annotated[int, Field(ge=8, le=60)]
 Frames = Annotated[int, Field(ge=9, le=121)]
+
+LONGEST_URL = 4096  # but for `data:`, which holds the file itself
+LINE_ENDS_AND_TABS = "\n\r\t"
 
 SIZES: dict[str, dict[str, tuple[int, int]]] = {  # (width, height)
     "low": {"16:9": (512, 288), "1:1": (512, 512), "9:16": (288, 512)},
@@ -51,6 +53,28 @@ def refuse(kind: LiteralString, message: str, **context: Any) -> PydanticCustomE
     return PydanticCustomError(kind, "{fault}", {"fault": message, **context})
 
 
+def _no_controls(text: str) -> str:
+    """Databases refuse some control characters, terminals obey others."""
+    found = next((each for each in text if ord(each) < 32 or 127 <= ord(each) < 160), None)
+    if found is not None and found not in LINE_ENDS_AND_TABS:
+        place = text.index(found)
+        raise refuse("string_not_text", f"has a control character ({found!r}) at position {place}; remove it")
+    return text
+
+
+def _short_enough(url: str) -> str:
+    if len(url) > LONGEST_URL and url[:5].lower() != "data:":
+        raise refuse(
+            "string_too_long", f"has {len(url)} characters; URLs may have {LONGEST_URL}; upload the file first"
+        )
+    return url
+
+
+Url = Annotated[str, Field(min_length=1), AfterValidator(_no_controls), AfterValidator(_short_enough)]
+Phrase = Annotated[str, Field(max_length=1000), AfterValidator(_no_controls)]
+Prompt = Annotated[str, Field(max_length=10_000), AfterValidator(_no_controls)]
+
+
 class Form(BaseModel):
     """A box of the run form: unknown keys are refused, not ignored.
 
@@ -63,7 +87,9 @@ class Form(BaseModel):
 class ValidationSample(Form):
     """What one preview is generated from."""
 
-    prompt: str = Field(title="Prompt", description="The text prompt of this preview. The trigger phrase is not added.")
+    prompt: Prompt = Field(
+        title="Prompt", description="The text prompt of this preview. The trigger phrase is not added."
+    )
 
     def media(self) -> dict[tuple[Role, Modality], str]:
         """The field that brings each track in."""
@@ -81,7 +107,7 @@ class TrainRequest(Form):
     training_data_url: Url = Field(
         title="Training data", description="URL (https or s3) of the .zip archive of clips and captions."
     )
-    trigger_phrase: str = Field(
+    trigger_phrase: Phrase = Field(
         "", title="Trigger phrase", description="Put in front of every caption; use it at inference, too."
     )
     rank: Rank = Field(32, title="Rank", description="Capacity of the LoRA: 8, 16, 32, 64 or 128.")
@@ -101,7 +127,7 @@ class TrainRequest(Form):
     audio_preserve_pitch: bool = Field(
         True, title="Preserve pitch", description="Keep the pitch where a clip's time is stretched."
     )
-    validation_negative_prompt: str = Field(
+    validation_negative_prompt: Prompt = Field(
         NEGATIVE_PROMPT, title="Negative prompt", description="What previews are guided away from."
     )
     validation_frame_rate: FrameRate = Field(

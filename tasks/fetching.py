@@ -3,8 +3,11 @@
 import base64
 import binascii
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -24,6 +27,19 @@ Shown = Callable[[int, int], None]
 LEAST_SECONDS, LEAST_BYTES_PER_SECOND = 600.0, 20e3  # what a download may take
 REMOTE = ("http", "https", "s3", "data")
 PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<error")
+
+
+_ENDS: ContextVar[float] = ContextVar("ends", default=math.inf)  # when downloads have to be done
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Downloads of this thread take no longer, all together."""
+    mark = _ENDS.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ENDS.reset(mark)
 
 
 def check(url: str, where: Loc) -> SplitResult:
@@ -133,6 +149,8 @@ class Target:
         if not self.done and chunk.lstrip()[:9].lower().startswith(PAGE_STARTS):
             raise self.refusal("it is a web page (a login page?), not a file")
         self.done += len(chunk)
+        if time.monotonic() > _ENDS.get():
+            raise self.refusal("it comes too slowly to be looked at here; upload it, or submit the request itself")
         if time.monotonic() - self.begun > LEAST_SECONDS + self.done / LEAST_BYTES_PER_SECOND:
             raise self.interruption("it comes too slowly to be of use, and broke off")
         if self.done > self.limit:

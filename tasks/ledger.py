@@ -35,6 +35,7 @@ from schemas.result import Billing
 from schemas.settings import settings
 from schemas.store_errors import DatabaseDamaged, LedgerUnavailable
 from tasks.durable import appearing
+from tasks.home import private_home
 
 BILLS = Table(
     "bills",
@@ -46,6 +47,7 @@ BILLS = Table(
     Column("billed_at", DateTime(timezone=True), nullable=False),
 )
 GARBLED = ("database disk image is malformed", "file is not a database")
+SECONDS_IN_LINE = 60.0  # for others that write: parts of uploads come forty at a time, and SQLite knows no turns
 MIGRATING = 0x17C23  # of PostgreSQL's advisory lock: two processes never migrate at once
 
 
@@ -110,9 +112,10 @@ def ledger() -> Iterator[Connection]:
     """
     url = make_url(settings().ledger_url)
     if url.get_backend_name() == "sqlite":
-        settings().home_folder.mkdir(parents=True, exist_ok=True)
+        private_home()
         _check_file(url)
-    engine = create_engine(url)
+    waiting = {"timeout": SECONDS_IN_LINE} if url.get_backend_name() == "sqlite" else {}
+    engine = create_engine(url, connect_args=waiting)
     try:
         with engine.connect() as connection:
             _migrate(connection)
@@ -183,8 +186,7 @@ def _migrating(connection: Connection) -> Iterator[None]:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATING})"))
         yield
         return
-    settings().home_folder.mkdir(parents=True, exist_ok=True)
-    with (settings().home_folder / "ledger.lock").open("w") as lock:
+    with (private_home() / "ledger.lock").open("w") as lock:
         flock(lock, LOCK_EX)
         yield
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Column, MetaData, String, Table, Text, insert, select, update
 
-from schemas.rejections import InputRejected
+from schemas.rejections import InputRejected, bounded
 from schemas.result import TrainingResult
 from schemas.store_errors import LedgerUnavailable
 from tasks.ledger import ledger
@@ -27,7 +27,7 @@ def tell_rejection(run_id: str, error: InputRejected) -> None:
     not answer must not hide it.
     """
     with suppress(LedgerUnavailable):
-        _tell(run_id, {"detail": [detail.model_dump(mode="json") for detail in error.details()]})
+        _tell(run_id, {"detail": [detail.model_dump(mode="json") for detail in bounded(error.details())]})
 
 
 def outcome(run_id: str) -> dict[str, Any] | None:

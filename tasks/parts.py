@@ -1,112 +1,203 @@
-"""Uploads that come in parts, in any order: kept in files under HOME until they are put together."""
+"""Uploads that come in parts, in any order: kept in the store, where every process of the API sees them.
+
+Their bytes are `parts/<upload>/<number>-<etag>`. Which parts they are, and how large, is asked at each of thousands of
+parts: that stands in the ledger's database.
+"""
 
 import hashlib
-import os
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table, delete, func, select
 
 from schemas.media import MediaFile
 from schemas.settings import settings
+from schemas.store_errors import StoreUnavailable
+from tasks.claims import Claims
 from tasks.keeping import keep
+from tasks.ledger import ledger
 from tasks.leftovers import left
-from tasks.place import CHUNK
-from tasks.store import file_sha256, temporary_folder
+from tasks.place import CHUNK, Stored
+from tasks.rows import put_row
+from tasks.store import file_sha256, store, temporary_folder
 
+PARTS = Table(
+    "parts",
+    MetaData(),
+    Column("upload_id", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("etag", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
 MOST_PARTS = 10_000  # S3's limit; fal's clients send parts of 10 MiB
 DAY = 24 * 3600.0
+ROOM = "parts"
+
+
+class Part(NamedTuple):
+    """What has come under one number."""
+
+    number: int
+    etag: str
+    size: int
 
 
 def begin(upload_id: str) -> None:
-    """Make room for the parts of an upload, where abandoned ones have been."""
-    remove_abandoned()
-    _folder(upload_id).mkdir(parents=True)
+    """Expect the parts of an upload."""
+    store().write_text("{}", _mark(upload_id))
 
 
-def remove_abandoned() -> None:
-    """Remove the parts of uploads to which nothing has come for a day."""
-    for folder in left(settings().home_folder / "uploads", DAY):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def size(upload_id: str) -> int:
-    """Bytes that have come, of unfinished parts, too.
+def check_begun(upload_id: str) -> None:
+    """See whether parts of an upload are expected.
 
     Raises:
-        FileNotFoundError: there is no such upload, or it is complete. So do all functions below.
+        FileNotFoundError: there is no such upload, it was abandoned, or it is complete. So do all that add or read one.
     """
-    return sum(_size(path) for path in _folder(upload_id).iterdir())
+    if store().size(_mark(upload_id)) is None:
+        raise FileNotFoundError(_mark(upload_id))
 
 
-@contextmanager
-def arriving(upload_id: str) -> Iterator[Path]:
-    """Where to write what is coming; gone afterwards, unless it was added."""
-    path = _folder(upload_id) / f"{uuid4().hex}.part"
+def come(upload_id: str) -> dict[int, Part]:
+    """The parts that have come, by their numbers."""
+    with ledger() as connection:
+        rows = connection.execute(select(PARTS).where(PARTS.c.upload_id == upload_id)).mappings().all()
+    return {row["number"]: Part(row["number"], row["etag"], row["size"]) for row in rows}
+
+
+def sizes(upload_id: str, number: int) -> tuple[int, int]:
+    """Bytes of all parts that have come, and of the one of this number."""
+    mine = select(func.coalesce(func.sum(PARTS.c.size), 0)).where(PARTS.c.upload_id == upload_id)
+    with ledger() as connection:
+        everything = connection.execute(mine).scalar_one()
+        return int(everything), int(connection.execute(mine.where(PARTS.c.number == number)).scalar_one())
+
+
+def add(path: Path, upload_id: str, number: int) -> str:
+    """Make a part of a file, which is moved, in the place of an earlier one of its number; its etag."""
+    part = Part(number, file_sha256(path), path.stat().st_size)
+    store().place.take(path, _address(upload_id, number, part.etag))
     try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+        check_begun(upload_id)
+    except FileNotFoundError:  # it was completed while this one came
+        store().place.remove_all(_folder(upload_id))
+        raise
+    earlier = _note(upload_id, part)
+    if earlier not in (part.etag, None):
+        store().remove(_address(upload_id, number, earlier))
+    return part.etag
 
 
-def add(path: Path, number: int) -> str:
-    """Make a part of what has come, in the place of an earlier one of its number; its etag."""
-    etag = file_sha256(path)
-    part = path.replace(path.with_name(_name(number, etag)))
-    for earlier in part.parent.glob(_name(number, "*")):
-        if earlier != part:
-            earlier.unlink(missing_ok=True)
-    return etag
+def drop(upload_id: str, number: int) -> None:
+    """Forget a part that has come."""
+    this = (PARTS.c.upload_id == upload_id, PARTS.c.number == number)
+    with ledger() as connection:
+        etag = connection.scalar(select(PARTS.c.etag).where(*this))
+        connection.execute(delete(PARTS).where(*this))
+    if etag is not None:
+        store().remove(_address(upload_id, number, etag))
 
 
 @contextmanager
 def alone(upload_id: str) -> Iterator[None]:
-    """Nobody else puts this upload together meanwhile, and it is not taken for abandoned."""
-    handle = os.open(_folder(upload_id), os.O_RDONLY)
-    try:
-        flock(handle, LOCK_EX)
+    """Nobody else on this machine puts this upload together meanwhile, and it is not taken for abandoned.
+
+    Two machines may do so at once: then both read the same parts, and keep the same file.
+    """
+    name = f"upload {upload_id}"
+    with Claims() as claims:
+        while not claims.take([name]):
+            claims.wait_for(name)
+        check_begun(upload_id)
+        store().write_text("{}", f"{_folder(upload_id)}/joining")
         yield
-    finally:
-        os.close(handle)
 
 
 def missing(upload_id: str, etags: dict[int, str]) -> list[int]:
     """Which of the parts 1, 2, ... to the last one have not come, or not with this etag."""
-    there = {path.name for path in _folder(upload_id).iterdir()}
-    return [n for n in range(1, max(etags) + 1) if n not in etags or _name(n, etags[n]) not in there]
+    there = {number: part.etag for number, part in come(upload_id).items()}
+    return [n for n in range(1, max(etags) + 1) if n not in etags or there.get(n) != etags[n]]
 
 
 def keep_joined(upload_id: str, name: str, etags: dict[int, str]) -> MediaFile:
     """Put the parts together, a piece at a time, and into the store."""
-    digest = hashlib.sha256()
+    digest, there = hashlib.sha256(), come(upload_id)
     with temporary_folder() as folder:
-        path = folder / "upload"
-        with path.open("wb") as whole:
-            for number, etag in sorted(etags.items()):
-                with (_folder(upload_id) / _name(number, etag)).open("rb") as part:
-                    while piece := part.read(CHUNK):
-                        digest.update(piece)
-                        whole.write(piece)
-        return keep(path, name, digest.hexdigest())
+        whole = folder / "upload"
+        with whole.open("wb") as file:
+            for number in sorted(etags):
+                if number not in there:
+                    raise FileNotFoundError(_address(upload_id, number, etags[number]))
+                for piece in _read(upload_id, there[number], folder):
+                    digest.update(piece)
+                    file.write(piece)
+        return keep(whole, name, digest.hexdigest())
 
 
 def remove(upload_id: str) -> None:
-    """The parts are not needed any more."""
-    shutil.rmtree(_folder(upload_id), ignore_errors=True)
+    """The parts are not needed any more; first of all, none are expected any more."""
+    store().remove(_mark(upload_id))
+    store().place.remove_all(_folder(upload_id))
 
 
-def _folder(upload_id: str) -> Path:
-    return settings().home_folder / "uploads" / upload_id
+def remove_abandoned() -> list[Stored]:
+    """Remove the parts of uploads to which nothing has come for a day; the files that they were."""
+    for folder in left(settings().home_folder / "uploads", DAY):  # where parts were kept before
+        shutil.rmtree(folder, ignore_errors=True)
+    uploads: dict[str, list[Stored]] = defaultdict(list)
+    for file in store().place.files(ROOM):
+        uploads[file.address.split("/")[1]].append(file)
+    abandoned = {name: files for name, files in uploads.items() if min(file.age for file in files) > DAY}
+    for upload_id in abandoned:
+        remove(upload_id)
+    return [file for files in abandoned.values() for file in files]
 
 
-def _name(number: int, etag: str) -> str:
-    return f"{number}-{etag}"
+def forget_abandoned() -> None:
+    """Remove them, and what the database knows of them."""
+    remove_abandoned()
+    before = datetime.now(UTC) - timedelta(seconds=DAY)
+    silent = select(PARTS.c.upload_id).group_by(PARTS.c.upload_id).having(func.max(PARTS.c.at) < before)
+    with ledger() as connection:
+        connection.execute(delete(PARTS).where(PARTS.c.upload_id.in_(silent)))
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # it has got its name in between
-        return 0
+def _read(upload_id: str, part: Part, folder: Path) -> Iterator[bytes]:
+    """A part, piece by piece; one that came cut off is no part."""
+    place, size = store().place, 0
+    path = place.fetch(_address(upload_id, part.number, part.etag), folder)
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            size += len(piece)
+            yield piece
+    if size != part.size:
+        raise StoreUnavailable(f"{place.url} gave {size} of the {part.size} bytes of a part; complete the upload again")
+    if not place.is_local:
+        path.unlink()
+
+
+def _note(upload_id: str, part: Part) -> str | None:
+    """Write down that a part has come; the etag of the earlier one of its number."""
+    row = {"upload_id": upload_id, **part._asdict(), "at": datetime.now(UTC)}
+    with ledger() as connection:
+        this = (PARTS.c.upload_id == upload_id, PARTS.c.number == part.number)
+        earlier: str | None = connection.scalar(select(PARTS.c.etag).where(*this))
+        put_row(connection, PARTS, row)
+    return earlier
+
+
+def _folder(upload_id: str) -> str:
+    return f"{ROOM}/{upload_id}"
+
+
+def _mark(upload_id: str) -> str:
+    return f"{_folder(upload_id)}/begun"
+
+
+def _address(upload_id: str, number: int, etag: str) -> str:
+    return f"{_folder(upload_id)}/{number}-{etag}"

@@ -1,5 +1,6 @@
 """A folder behind any fsspec URL: files appear in it whole or not at all, and every fault says where it was."""
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.store_errors import StoreRefused, StoreUnavailable, store_error
-from tasks.durable import appearing
+from tasks.durable import appearing, make_folder, on_disk
 from tasks.patience import Patience
 
 CHUNK = 1 << 20
@@ -27,6 +28,7 @@ S3_CONFIG = {
 }
 LEAST_SECONDS, BYTES_PER_SECOND = 60.0, 200e3  # what one call may take; any line that is of use gives more
 LISTING_SECONDS = 600.0
+REMOVED_AT_ONCE = 1000  # S3's limit
 Answer = TypeVar("Answer")
 
 
@@ -90,6 +92,14 @@ class Place:
 
         self._patiently(address, lambda: self._into_what_is_there(send))
 
+    def take(self, path: Path, address: str) -> None:
+        """The same of a file that nobody needs where it lies: moved, without a copy where both are on one disk."""
+        if self.is_local:
+            with self._asking(address):
+                if _moved(path, Path(self.path(address))):
+                    return
+        self.put(path, address)
+
     def write(self, content: bytes, address: str, *, lasting: bool = True) -> None:
         """A note, whole or not at all.
 
@@ -147,6 +157,20 @@ class Place:
         """Remove a file; one that is gone already is no fault."""
         with suppress(FileNotFoundError):
             self._patiently(address, lambda: self._call("rm_file", self.path(address)))
+
+    def remove_all(self, folder: str) -> None:
+        """Remove a folder and all that is in it; what is gone already is no fault."""
+        if self.is_local:
+            shutil.rmtree(self.path(folder), ignore_errors=True)
+            return
+        addresses = [file.address for file in self.files(folder)]
+        if not self.on_s3:
+            for address in addresses:
+                self.remove(address)
+            return
+        for first in range(0, len(addresses), REMOVED_AT_ONCE):
+            some = [self.path(address) for address in addresses[first : first + REMOVED_AT_ONCE]]
+            self._patiently(folder, partial(self._call, "bulk_delete", some, seconds=LISTING_SECONDS))
 
     def files(self, folder: str = "") -> Iterator[Stored]:
         """All files of the place, or of a folder of it."""
@@ -235,6 +259,20 @@ class Place:
 def time_for(size: int) -> float:
     """Seconds that a file of so many bytes may take on its way; one that takes longer comes to nothing."""
     return LEAST_SECONDS + size / BYTES_PER_SECOND
+
+
+def _moved(path: Path, final: Path) -> bool:
+    """Move a file within its disk, so that a power cut leaves it; whether it is that disk."""
+    make_folder(final.parent)
+    on_disk(path)
+    try:
+        path.replace(final)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    on_disk(final.parent)
+    return True
 
 
 def _code(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from schemas.errors import StoreDamaged
 from schemas.settings import settings
 from tasks.leftovers import remove_leftovers
+from tasks.parts import remove_abandoned
 from tasks.place import Place, Stored
 from tasks.store import store
 from tasks.usage import RUNS, RunNote, addresses_of
@@ -55,6 +56,7 @@ def prune(older_than: float, keep_runs: float, most_bytes: int | None = None) ->
         store().remove(file.address)
     for place in (store().place, Place(settings().outputs_url)):
         place.end_uploads(older_than=DAY)
+    going += remove_abandoned()
     left_files, left_size = remove_leftovers(older_than, keep_runs)
     return Pruned(len(going) + left_files, sum(file.size for file in going) + left_size)
 

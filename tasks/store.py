@@ -22,6 +22,7 @@ from schemas.errors import StoreDamaged
 from schemas.media import Frozen
 from schemas.settings import settings
 from schemas.store_errors import FULL, StoreUnavailable, store_error
+from tasks.home import private_home
 from tasks.place import Place
 
 TEMPORARY = "tmp"
@@ -227,7 +228,7 @@ def temporary_folder() -> Iterator[Path]:
 
     It is locked for as long as its process lives, so that pruning knows what a killed one has left.
     """
-    room = settings().home_folder / TEMPORARY
+    room = private_home() / TEMPORARY
     room.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=room) as folder:
         handle = os.open(folder, os.O_RDONLY)

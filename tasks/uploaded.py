@@ -15,6 +15,12 @@ def uploaded_url(file: MediaFile) -> str:
     return f"{SCHEME}://{file.sha256}/{quote(file.name)}"
 
 
+def content_of(url: str) -> str | None:
+    """The sha256 that such an address names; None of any other."""
+    found = _URL.fullmatch(url)
+    return found[1] if found else None
+
+
 def uploaded(url: str) -> MediaFile | None:
     """The file behind such an address, or None where there is none (any more)."""
     found = _URL.fullmatch(url)

@@ -64,7 +64,7 @@ class Service:
     def client(self, command):
         """What a client prints that knows of us only what `serve` has told to export."""
         said = dict(re.findall(r"export (\w+)=(\S+)", self.said.read_text()))
-        told = self.environment | said | {"NODE_EXTRA_CA_CERTS": said["SSL_CERT_FILE"]}
+        told = self.environment | said
         client = subprocess.Popen(command, env=told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             printed, fault = client.communicate(timeout=CLIENT_SECONDS)
@@ -127,10 +127,15 @@ class Service:
     def trusted(self):
         return ssl.create_default_context(cafile=self.home / "tls" / "authorities.pem")
 
-    def run(self, of):
-        """The Prefect run of a request, or the one of this id."""
+    def runs_of(self, of):
+        """The Prefect run of a request, if it was started, or the one of this id."""
         either = {"operator": "or_", "id": {"any_": [of]}, "idempotency_key": {"any_": [of]}}
-        return self.ask("flow_runs/filter", {"flow_runs": either})[0]
+        return self.ask("flow_runs/filter", {"flow_runs": either})
+
+    def run(self, of):
+        """The same, as soon as there is one."""
+        until(lambda: self.runs_of(of))
+        return self.runs_of(of)[0]
 
     def finished(self, of):
         until(lambda: self.run(of)["state"]["name"] in ENDED)

@@ -12,8 +12,9 @@ from flows.service.runs import RunState
 from schemas.result import TrainingResult
 from tasks import outcomes
 
-BASE = "https://here"
+BASE = "https://localhost"
 APP = "/fal-ai/ltx23-trainer-v2"
+JSON = {"content-type": "application/json"}
 BODY = {"training_data_url": "https://example.com/clips.zip"}
 FILE = {"url": "file:///x", "content_type": "application/octet-stream", "file_name": "lora.safetensors", "file_size": 4}
 RESULT = {
@@ -35,6 +36,12 @@ class FakeRuns:
         self.running.setdefault(run_id, RunState("Scheduled", "", None, False))
         self.told.setdefault(run_id, [])
         return run_id
+
+    async def find(self, entry_id):
+        return self.started.get(entry_id)
+
+    async def completed(self, run_ids):
+        return [each for each in run_ids if self.running[each].name == "Completed"]
 
     async def states(self, run_ids):
         return {run_id: self.running[run_id] for run_id in run_ids if run_id in self.running}
@@ -66,7 +73,9 @@ class Api:
         self.app, self.runs, self.http = app, runs, http
 
     async def submit(self, endpoint="extend-prefix", body=BODY, **more):
-        return await self.http.post(f"{APP}/{endpoint}", json=body, **more)
+        answer = await self.http.post(f"{APP}/{endpoint}", json=body, **more)
+        await self.app.state.watcher.start_due()
+        return answer
 
     async def submitted(self, **more):
         return (await self.submit(**more)).json()["request_id"]

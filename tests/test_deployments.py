@@ -103,6 +103,7 @@ def test_a_kubernetes_job_asks_for_a_gpu_and_gets_the_secrets(client):
     ("watch", "called", "posture", "seconds", "becomes"),
     [
         ("watch_heartbeats", "SILENT", "Proactive", 300, "CRASHED"),
+        ("watch_beginnings", "UNBEGUN", "Proactive", 1800, "CRASHED"),
         ("watch_cancellations", "UNHEARD", "Proactive", 60, "CANCELLED"),
         ("watch_crashes", "CRASHED", "Reactive", 0, "SCHEDULED"),
     ],

@@ -7,7 +7,8 @@ import pytest
 
 from flows.cli import main
 from flows.plan import plan_run
-from flows.service import register
+from flows.service import owned, register
+from flows.service.keys import ANYBODY
 from schemas.endpoints import ENDPOINTS
 from schemas.rejections import InputRejected
 from schemas.settings import settings
@@ -61,7 +62,9 @@ def test_a_typed_request_whose_url_cannot_be_fetched_starts_nothing(tmp_path, ho
 
 def silent_upload(folder):
     clip = video(folder / "silent.mp4", 20)
-    return uploaded_url(archive(folder / "clips.zip", {"silent.mp4": clip}))
+    file = archive(folder / "clips.zip", {"silent.mp4": clip})
+    owned.add(ANYBODY, file)
+    return uploaded_url(file)
 
 
 async def looked_at(body, before=None):
@@ -72,7 +75,8 @@ async def looked_at(body, before=None):
         request_id = await service.submitted(body=body)
         if before:
             await service.move(request_id, before)
-        await asyncio.gather(*service.app.state.watcher.background)
+        watcher = service.app.state.watcher
+        await watcher.inspector.look(watcher.entries[request_id])
         await service.look()
         result = await service.get(request_id)
         return (await service.status(request_id))["status"], result.status_code, result.json()

@@ -45,11 +45,35 @@ def test_what_becomes_of_a_request_is_kept():
     assert register.get(entry.id) == entry.model_copy(update=became)
 
 
-def test_what_is_open_or_still_to_be_told_is_unsettled_oldest_first():
+def test_what_is_open_is_unsettled_oldest_first_and_what_is_still_to_be_told_is_due():
     running, ended, told, waiting = (register.add(asked(minutes=minutes))[0] for minutes in (3, 2, 1, 0))
     for entry, state in ((ended, None), (told, register.PENDING)):
         register.change(entry.id, ended_at=WHEN, code=200, answer=RESULT, webhook_state=state)
-    assert [entry.id for entry in register.unsettled()] == [waiting.id, told.id, running.id]
+    assert [entry.id for entry in register.unsettled()] == [waiting.id, running.id]
+    assert [entry.id for entry in register.due_webhooks(9)] == [told.id]
+
+
+def test_a_request_ends_once_and_is_revised_once():
+    entry, _ = register.add(asked(webhook="https://me.example"))
+    assert [register.end(entry, 503, {"detail": "crashed"}) for _ in range(2)] == [True, False]
+    assert not register.note_run(entry.id, "run-2") and not register.note_cancelled(entry.id)
+    register.change(entry.id, run_id="run-1", webhook_state="delivered", webhook_due=None)
+    assert [each.id for each in register.failed_since(WHEN, 9)] == [entry.id]
+    assert [register.revise(entry, RESULT) for _ in range(2)] == [True, False]
+    assert register.failed_since(WHEN, 9) == [] and [each.id for each in register.due_webhooks(9)] == [entry.id]
+
+
+def test_a_webhook_is_claimed_by_one_and_what_is_new_meanwhile_is_not_overwritten():
+    entry, _ = register.add(asked(webhook="https://me.example"))
+    register.end(entry, 503, {"detail": "crashed"})
+    due = register.get(entry.id)
+    until = datetime.now(UTC) + timedelta(minutes=1)
+    assert [register.claim_webhook(due, until) for _ in range(2)] == [True, False]
+    assert register.due_webhooks(9) == []
+    register.revise(entry, RESULT)
+    due.webhook_state, due.webhook_due = "delivered", None
+    register.note_webhook(due, until)  # of what was told before
+    assert register.get(entry.id).webhook_state == register.PENDING
 
 
 def test_the_history_has_an_owners_latest_requests_first():

@@ -1,15 +1,19 @@
 """`ltx-flows serve` as one installation lives: killed in the middle of its work, started again, looked at, ended."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from safetensors import safe_open
@@ -64,6 +68,7 @@ def service(killed, request_body):
     service.start()
     service.runs = [service.finished(request) for request in requests]
     service.results = [service.result(request) for request in requests]
+    service.body = request_body
     service.unheard = service.cancelling("audio_extend_prefix", request_body)  # looked at below, much later
     return service
 
@@ -273,9 +278,14 @@ def test_the_stock_python_client_cancels_what_waits_and_what_runs(python_client)
 
 def test_what_was_cancelled_is_not_billed(service, python_client):
     seen, _ = python_client
-    cancelled = [service.finished(request) for request in seen["cancelled_ids"]]
-    assert [run["state"]["name"] for run in cancelled] == ["Cancelled"] * 2
+    cancelled = [service.finished(run["id"]) for asked in seen["cancelled_ids"] for run in service.runs_of(asked)]
+    assert {run["state"]["name"] for run in cancelled} <= {"Cancelled"}  # or it was cancelled before it had a run
     assert not {run["id"] for run in cancelled} & {row["run_id"] for row in service.bills()}
+
+
+def test_the_stock_python_client_that_waits_for_the_result_gets_it(python_client):
+    seen, _ = python_client
+    assert seen["ran"]["billing"]["usd"] == "0.22"
 
 
 def test_a_webhook_reaches_the_client(python_client):
@@ -300,6 +310,142 @@ def test_the_stock_javascript_client_does_the_same_through_the_proxy_route_with_
     assert (seen["wrong_request"]["name"], seen["wrong_request"]["status"]) == ("ValidationError", 422)
     assert seen["wrong_request"]["detail"][0]["type"] == "one_of"
     assert (seen["cancelled"]["status"], seen["streamed"]) == (400, "COMPLETED")
+    assert seen["ran"]["billing"]["usd"] == "0.22"
+
+
+# --- who may reach what it started --------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_account_of_the_machine_gets_nothing_from_the_server_that_was_started(service):
+    def tries():
+        paths = ("deployments/filter", "work_pools/filter", "flow_runs/")
+        codes = [httpx.post(f"{service.prefect}/{path}", json={}).status_code for path in paths]
+        guessed = httpx.post(f"{service.prefect}/deployments/filter", json={}, auth=("ltx", "guess"))
+        try:
+            return [*codes, guessed.status_code, (service.home / "server" / "password").read_text()]
+        except PermissionError:
+            return [*codes, guessed.status_code, "closed"]
+
+    assert as_nobody(tries) == [401, 401, 401, 401, "closed"]
+
+
+def as_nobody(doing):
+    """What a process of another account finds."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        os.write(writing, json.dumps(doing()).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        found = told.read()
+    os.waitpid(child, 0)
+    return json.loads(found)
+
+
+def test_its_home_is_its_owners_alone(service):
+    assert service.home.stat().st_mode & 0o777 == 0o700
+    assert (service.home / "server" / "password").stat().st_mode & 0o777 == 0o600
+
+
+def test_it_listens_for_this_machine_alone(service):
+    address = service.pages.removeprefix("http://")
+    assert address.startswith("127.0.0.1:")
+    table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    port = f":{int(address.rpartition(':')[2]):04X}"
+    listening = {line.split()[1].partition(":")[0] for line in table if line.split()[1].endswith(port)}
+    assert listening == {"0100007F"}
+
+
+HOSTILE = """<!doctype html><title>hostile</title><script>
+async function attack(prefect, api, deployment, request) {
+  const told = [];
+  const send = async (url, options) => {
+    try { const answer = await fetch(url, options); told.push(answer.type === "opaque" ? "opaque" : answer.status); }
+    catch { told.push("refused"); }
+  };
+  const text = { "Content-Type": "text/plain" }, json = { "Content-Type": "application/json" };
+  const flow = JSON.stringify({ parameters: { request }, job_variables: { command: "touch /tmp/pwned" } });
+  for (const mode of ["no-cors", "cors"]) {
+    const headers = mode === "cors" ? json : text;
+    const create = `${prefect}/api/deployments/${deployment}/create_flow_run`;
+    await send(create, { method: "POST", mode, headers, body: flow });
+    await send(`${api}/extend-prefix`, { method: "POST", mode, headers, body: JSON.stringify(request) });
+  }
+  await send(`${prefect}/api/flow_runs/count`, { method: "POST", mode: "cors", headers: json, body: "{}" });
+  return told;
+}
+</script>"""
+
+
+@needs_chromium
+def test_a_page_from_elsewhere_in_the_owners_browser_starts_nothing(service, browser, request_body):
+    before = service.ask("flow_runs/count", {})
+    page = browser.chromium.new_page(ignore_https_errors=True)
+    with Page(HOSTILE) as elsewhere:
+        page.goto(elsewhere)
+        deployment = service.deployment("audio_extend_prefix")
+        words = [service.pages, service.api, deployment, request_body]
+        told = page.evaluate("([p, a, d, r]) => attack(p, a, d, r)", words)
+        page.set_content(f"""<form method="post" enctype="text/plain" action="{service.api}/audio-extend-prefix">
+            <input name='{{"training_data_url":"' value='"}}'><button>go</button></form>""")
+        page.get_by_role("button").click()
+        page.wait_for_load_state()
+        seen = page.inner_text("body")
+    page.close()
+    assert set(told) <= {"opaque", "refused"}  # what came back cannot be read
+    assert "from elsewhere" in seen
+    assert service.ask("flow_runs/count", {}) == before
+
+
+def test_a_prefect_server_that_dies_is_started_again_at_the_same_address(service):
+    before = service.ask("flow_runs/count", {})
+    for process in psutil.process_iter(["cmdline"]):
+        if "flows.prefect_app" in (process.info["cmdline"] or []) and process.environ().get("LTX_FLOWS_HOME") == str(
+            service.home
+        ):
+            process.kill()
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{service.prefect}/health")
+    until(lambda: answers(f"{service.prefect}/health"))
+    assert service.ask("flow_runs/count", {}) == before
+    assert service.result(service.submit("audio-extend-prefix", service.body)).status_code == 200
+
+
+def answers(url):
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+class Page:
+    """A page on another port."""
+
+    def __init__(self, content):
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(content.encode())
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever).start()
+        return f"http://127.0.0.1:{self.server.server_port}/"
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 def test_a_run_that_nobody_heard_being_cancelled_is_cancelled_all_the_same(service):

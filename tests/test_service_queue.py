@@ -11,7 +11,7 @@ from flows.service.register import entry_of
 from schemas.endpoints import ENDPOINTS
 from schemas.rejections import NothingFound
 from schemas.settings import settings
-from tests.service_app import APP, BASE, BODY, FakeRuns, api
+from tests.service_app import APP, BASE, BODY, JSON, FakeRuns, api
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ async def test_a_webhook_in_the_body_is_refused_with_the_way_that_works(service)
 
 @of_the_api
 async def test_a_body_that_is_no_json_is_a_fault_of_the_request(service):
-    answer = await service.http.post(f"{APP}/extend-prefix", content=b"{rank:")
+    answer = await service.http.post(f"{APP}/extend-prefix", content=b"{rank:", headers=JSON)
     assert (answer.status_code, answer.json()["detail"][0]["type"]) == (422, "json_invalid")
 
 
@@ -196,8 +196,10 @@ async def test_a_body_beyond_the_limit_is_refused_whether_it_says_its_length_or_
         for _ in range(70):
             yield b" " * 2**20
 
-    assert (await service.http.post(f"{APP}/extend-prefix", content=endless())).status_code == 413
-    assert (await service.http.post(f"{APP}/extend-prefix", content=b" " * (65 * 2**20))).status_code == 413
+    assert (await service.http.post(f"{APP}/extend-prefix", content=endless(), headers=JSON)).status_code == 413
+    assert (
+        await service.http.post(f"{APP}/extend-prefix", content=b" " * (65 * 2**20), headers=JSON)
+    ).status_code == 413
 
 
 def test_requests_outlive_the_api():
@@ -222,7 +224,7 @@ def test_a_request_that_was_written_down_but_not_started_is_started_by_the_next_
 
     async def next_api():
         async with api() as service:
-            await service.look()
+            await service.app.state.watcher.start_due()
             return list(service.runs.started)
 
     assert asyncio.run(next_api()) == [entry.id]

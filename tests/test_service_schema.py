@@ -35,6 +35,15 @@ def map_path_parameters(context, path_parameters):
     return path_parameters | {name: known[name] for name in named}
 
 
+class Short(FakeRuns):
+    """Runs that end as soon as they have begun: a request that waits for its result has its answer soon."""
+
+    async def start(self, entry):
+        run_id = await super().start(entry)
+        self.move(run_id, "Cancelled", final=True)
+        return run_id
+
+
 @pytest.fixture(autouse=True)
 def home():
     """What exists is in the home of `served`."""
@@ -43,7 +52,7 @@ def home():
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """The application on loopback, with a request that was cancelled and an upload that was begun."""
-    server = uvicorn.Server(uvicorn.Config(create_app(FakeRuns()), port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(create_app(Short()), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTX_FLOWS_SUBMISSIONS_PER_MINUTE", "100000")

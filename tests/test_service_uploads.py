@@ -20,7 +20,7 @@ from schemas.settings import settings
 from tasks.fetching import fetch
 from tasks.parts import DAY
 from tests.clips import tone, zipped
-from tests.service_app import APP, BASE, FakeRuns, api
+from tests.service_app import APP, BASE, JSON, FakeRuns, api
 
 CLIENTS = Path(__file__).parent / "clients"
 CONTENT = b"PK first, second, third"
@@ -126,10 +126,10 @@ async def test_a_link_takes_nothing_for_another_upload_or_name_and_not_for_longe
 async def test_parts_come_in_any_order_and_a_part_that_comes_again_replaces_the_first(service, home):
     link, address, sent = await in_parts(service, _3=CONTENT[16:], _1=b"typo", _2=CONTENT[9:16])
     again = (await service.http.put(below(link, 1), content=CONTENT[:9])).json()
-    assert len([path for path in (home / "uploads").rglob("*") if path.is_file()]) == 3
+    assert [name[:2] for name in kept(home)] == ["1-", "2-", "3-", "be"]
     assert (await complete(service, link, [sent[0], again, sent[2]])).status_code == 200
     assert (await trained_on(service, address)).sha256 == sha256(CONTENT).hexdigest()
-    assert list((home / "uploads").iterdir()) == []
+    assert kept(home) == []
 
 
 @of_the_api
@@ -224,8 +224,28 @@ async def test_all_parts_together_have_the_limit_of_downloads(service, monkeypat
     link, _, sent = await in_parts(service, _1=b"123456", _2=b"7890", _3=b"x")
     assert [part.get("partNumber") for part in sent] == [1, 2, None]
     assert "10 bytes" in sent[2]["detail"]
-    assert sorted(path.name[:2] for path in (home / "uploads").rglob("*") if path.is_file()) == ["1-", "2-"]
+    assert [name[:2] for name in kept(home)] == ["1-", "2-", "be"]
     assert (await complete(service, link, sent[:2])).status_code == 200
+
+
+@of_the_api
+async def test_a_part_that_comes_again_has_the_room_of_the_first(service, monkeypatch):
+    limited(monkeypatch, 10)
+    link, _, _ = await in_parts(service, _1=b"12345678")
+    codes = [
+        (await service.http.put(below(link, 1), content=content)).status_code for content in (b"123456789", b"1" * 11)
+    ]
+    assert codes == [200, 413]
+
+
+@of_the_api
+async def test_a_part_that_nobody_expects_is_refused_before_it_comes(service):
+    async def never():
+        raise AssertionError("the body was asked for")
+        yield b""
+
+    single = (await begun(service))["upload_url"]
+    assert (await service.http.put(below(single, 1), content=never())).status_code == 404
 
 
 @of_the_api
@@ -284,7 +304,7 @@ async def test_an_empty_upload_is_refused_however_it_comes(service):
 @of_the_api
 async def test_what_was_abandoned_for_a_day_is_removed_by_the_next_one(service, home):
     old, recent = [await in_parts(service, _1=CONTENT) for _ in range(2)]
-    age(home / "uploads" / old[0].split("/")[4])
+    age(home / "store" / "parts" / old[0].split("/")[4])
     await begun(service, "initiate-multipart")
     codes = [(await complete(service, link, sent)).status_code for link, _, sent in (old, recent)]
     assert codes == [404, 200]
@@ -293,12 +313,16 @@ async def test_what_was_abandoned_for_a_day_is_removed_by_the_next_one(service, 
 @of_the_api
 async def test_what_was_abandoned_is_removed_when_the_service_starts(service, home, monkeypatch):
     link, address, _ = await in_parts(service, _1=CONTENT)
-    age(home / "uploads" / link.split("/")[4])
+    age(home / "store" / "parts" / link.split("/")[4])
     monkeypatch.setattr(addresses, "UNFINISHED_SECONDS", -1)
     async with api():
-        pass
-    assert list((home / "uploads").iterdir()) == []
-    assert addresses.find(addresses.told_id(address)) is None
+        while addresses.find(addresses.told_id(address)):
+            await asyncio.sleep(0.01)
+    assert kept(home) == []
+
+
+def kept(home):
+    return sorted(path.name for path in (home / "store" / "parts").rglob("*") if path.is_file())
 
 
 def age(folder):
@@ -325,7 +349,7 @@ def test_a_list_of_parts_that_is_none_is_told_in_the_hosted_shape(told):
     @of_the_api
     async def test(service):
         link, _, _ = await in_parts(service, _1=CONTENT)
-        answer = await service.http.post(below(link, "complete"), content=told)
+        answer = await service.http.post(below(link, "complete"), content=told, headers=JSON)
         assert (answer.status_code, answer.json()["detail"][0]["loc"][0]) == (422, "body")
 
     test(None, None)
@@ -366,7 +390,7 @@ def test_stock_clients_upload_whole_files_and_parts(origin, tmp_path, monkeypatc
     if program is None or not (CLIENTS / "node_modules").is_dir():
         pytest.skip("the JavaScript client is not installed: npm ci --prefix tests/clients")
     numbers, add = [], multipart.parts.add
-    monkeypatch.setattr(multipart.parts, "add", lambda path, number: numbers.append(number) or add(path, number))
+    monkeypatch.setattr(multipart.parts, "add", lambda *part: numbers.append(part[2]) or add(*part))
     (tmp_path / "clips.zip").write_bytes(os.urandom(100_000))
     command = [program, CLIENTS / client, origin, tmp_path / "clips.zip"]
     done = subprocess.run(command, env=os.environ | {"FAL_KEY": "mine"}, capture_output=True, text=True, check=False)

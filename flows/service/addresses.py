@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from sqlalchemy import Column, DateTime, MetaData, String, Table, delete, insert, select, update
 
 from schemas.media import MediaFile
+from tasks import parts
 from tasks.ledger import ledger
-from tasks.parts import remove_abandoned
 from tasks.uploaded import uploaded_url
 
 UPLOADS = Table(
@@ -70,7 +70,7 @@ def finish(upload_id: str, sha256: str) -> None:
 
 def forget_abandoned() -> None:
     """Remove parts of uploads that nobody goes on with, and addresses where nothing came to be."""
-    remove_abandoned()
+    parts.forget_abandoned()
     before = datetime.now(UTC) - timedelta(seconds=UNFINISHED_SECONDS)
     with ledger() as connection:
         connection.execute(delete(UPLOADS).where(UPLOADS.c.sha256.is_(None), UPLOADS.c.at < before))

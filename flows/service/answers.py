@@ -64,7 +64,8 @@ Responses = dict[int | str, dict[str, Any]]
 FAULTS: Responses = {422: {"model": Faults, "description": "The request is wrong; nothing was started or billed"}}
 KEYS: Responses = {401: {"model": Problem, "description": "No API key, or a wrong one"}}
 BUSY: Responses = {
-    413: {"model": Problem, "description": "Larger than LTX_FLOWS_MAX_BODY_BYTES"},
+    413: {"model": Problem, "description": "Larger than LTX_FLOWS_MAX_BODY_BYTES, or 1 MiB beside data: URIs"},
+    415: {"model": Problem, "description": "Its Content-Type is not application/json"},
     429: {"model": Problem, "description": "Too many submissions in a minute"},
     503: {"model": Problem, "description": "The ledger or the store does not answer"},
 }

@@ -1,7 +1,8 @@
 """The HTTP API as one application: `create_app()`; `ltx-flows serve` runs it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -12,18 +13,25 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from flows.service import files, multipart, pages, plan, queue, uploads, webhooks
+from flows.privacy import for_clients
+from flows.service import direct, files, multipart, pages, plan, queue, uploads, webhooks
 from flows.service.addresses import forget_abandoned
-from flows.service.middleware import BodyLimit, Proxy, RequestId
+from flows.service.guard import Guard
+from flows.service.middleware import BodyLimit, Proxy, RequestId, WithoutQueries
 from flows.service.runs import PrefectRuns, Runs
-from flows.service.watcher import UNREACHABLE, Watcher
+from flows.service.watcher import UNREACHABLE, Watcher, attempt
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import LtxFlowsError
-from schemas.rejections import InputRejected
+from schemas.rejections import InputRejected, bounded
+from schemas.settings import settings
+from tasks.home import private_home
 
+log = logging.getLogger("ltx_flows.service")
 ROUTERS = (
     queue.router,
+    direct.router,
     plan.router,
     uploads.router,
     multipart.router,
@@ -33,22 +41,25 @@ ROUTERS = (
 )
 
 
-def create_app(runs: Runs | None = None) -> FastAPI:
-    """The application; `runs`: what starts its requests, by default Prefect's deployments."""
+def create_app(runs: Runs | None = None, names: Sequence[str] = ()) -> FastAPI:
+    """The application.
+
+    Args:
+        runs: what starts its requests, by default Prefect's deployments.
+        names: under which it is served, besides the machine's own and those in the settings.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        watcher = Watcher(runs or PrefectRuns())
-        app.state.watcher = watcher
+        private_home()
+        app.state.watcher = watcher = Watcher(runs or PrefectRuns())
         await watcher.begin()
-        await asyncio.to_thread(forget_abandoned)
-        watching = asyncio.create_task(watcher.watch())
+        # beside the rest, as a store that hangs must not hold it up
+        watcher.in_background(lambda: attempt(asyncio.to_thread(forget_abandoned)))
         try:
             yield
         finally:
-            for task in (watching, *watcher.background):
-                task.cancel()
-            await watcher.runs.close()
+            await watcher.end()
 
     app = FastAPI(
         title="ltx-flows",
@@ -59,11 +70,17 @@ def create_app(runs: Runs | None = None) -> FastAPI:
         docs_url=None,  # theirs load scripts from elsewhere
         redoc_url=None,
     )
+    app.state.plans = plan.Slots()
     app.state.submitted = {}  # by key: when it submitted in the last minute
     for router in ROUTERS:
         app.include_router(router)
-    for layer in (BodyLimit, Proxy, RequestId):  # the last one is the outermost
+    for layer in (BodyLimit, Proxy):  # the last one is the outermost
         app.add_middleware(layer)
+    app.add_middleware(Guard, names=names)
+    app.add_middleware(RequestId)
+    if proxies := settings().trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[each.strip() for each in proxies.split(",")])
+    logging.getLogger("uvicorn.access").addFilter(WithoutQueries())
     app.add_exception_handler(InputRejected, _rejected)
     app.add_exception_handler(RequestValidationError, _invalid)
     for kind in (LtxFlowsError, *UNREACHABLE):
@@ -76,7 +93,7 @@ def create_app(runs: Runs | None = None) -> FastAPI:
 async def _rejected(request: Request, error: Exception) -> JSONResponse:
     """The request or its data is wrong."""
     assert isinstance(error, InputRejected)
-    faults = [detail.model_dump(mode="json") for detail in error.details()]
+    faults = [detail.model_dump(mode="json") for detail in bounded(error.details())]
     return JSONResponse({"detail": faults}, 422, {"X-Fal-Retryable": "false", "x-fal-billable-units": "0"})
 
 
@@ -91,7 +108,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     """Something of ours does not answer."""
     kind = "service_unavailable"
-    told = str(error) if isinstance(error, LtxFlowsError) else "the Prefect server or the store does not answer"
+    log.warning("%s", error)
+    told = for_clients(str(error)) if isinstance(error, LtxFlowsError) else "something of ours does not answer"
     return JSONResponse({"detail": told, "error_type": kind}, 503, {"X-Fal-Error-Type": kind})
 
 

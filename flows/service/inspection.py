@@ -14,6 +14,7 @@ from tasks.fetching import urls_in
 from tasks.outcomes import tell_rejection
 from tasks.uploaded import SCHEME
 
+SECONDS_BETWEEN_LOOKS = 0.2  # for its run
 AT_ONCE = 2  # beside a training, which needs the machine more
 HERE = (SCHEME, "file", "data", "")
 log = logging.getLogger("ltx_flows.service")
@@ -39,11 +40,13 @@ class Inspector:
             return
         async with self.slots:
             fault = await asyncio.to_thread(fault_of, entry)
-            if fault is None or entry.run_id is None or entry.started_at or entry.ended_at:
-                return
-            await asyncio.to_thread(tell_rejection, entry.run_id, fault)
-            if await self.runs.reject(entry.run_id, f"422 {fault}"):
-                log.info("request %s is rejected before it began", entry.id)
+        while fault and entry.run_id is None and not entry.ended_at:
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        if fault is None or entry.run_id is None or entry.started_at or entry.ended_at:
+            return
+        await asyncio.to_thread(tell_rejection, entry.run_id, fault)
+        if await self.runs.reject(entry.run_id, f"422 {fault}"):
+            log.info("request %s is rejected before it began", entry.id)
 
 
 def is_here(entry: Entry) -> bool:

@@ -4,16 +4,21 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
-from flows.service import addresses
+from flows.service import addresses, quota
+from flows.service.buckets import check_bucket
+from flows.service.guard import only_json
 from flows.service.links import origin
+from flows.service.owned import check_owned
 from schemas.endpoint import Endpoint
 from schemas.rejections import Detail, DownloadRejected, Loc, Rejections, RequestRejected
 from tasks.fetching import check, fetch, name_of
 from tasks.uploaded import uploaded, uploaded_url
 
+MOST_BYTES = 2**20  # of a body, without the files that it holds
+MOST_VALUES = 5000
 MOST_NESTED = 16  # of values in values; no request needs more than four
 WEBHOOKS = ("webhookUrl", "webhook_url", "webhook", "fal_webhook")
 
@@ -24,12 +29,16 @@ async def read_request(request: Request, endpoint: Endpoint[Any], owner: str) ->
     Raises:
         RequestRejected: with every fault of the body.
         Rejections: of files that it holds, or that its owner has uploaded.
+        HTTPException: 413, 415: it is too large, or does not say that it is JSON.
     """
+    only_json(request)
     body = await run_in_threadpool(_read, await request.body(), endpoint)  # large ones must not keep others waiting
     return await run_in_threadpool(_by_content, body, owner, origin(request))
 
 
 def _read(content: bytes, endpoint: Endpoint[Any]) -> dict[str, Any]:
+    if (size := _size_without_files(content)) > MOST_BYTES:
+        raise HTTPException(413, f"the body has {size} bytes beside its data: URIs, {MOST_BYTES} are allowed")
     try:
         body = json.loads(content)
         _check_tellable(body)
@@ -43,16 +52,26 @@ def _read(content: bytes, endpoint: Endpoint[Any]) -> dict[str, Any]:
     return checked
 
 
+def _size_without_files(content: bytes) -> int:
+    """Bytes of a body, but for those of the files that it holds."""
+    files = at = 0
+    while (start := content.find(b'"data:', at)) >= 0 and (at := content.find(b'"', start + 1) + 1):
+        files += at - start
+    return len(content) - files
+
+
 def _check_tellable(body: Any) -> None:  # any JSON
     """Faults repeat what is wrong, so it must be possible to say it.
 
     Raises:
-        ValueError: half of a surrogate pair, or values in values in values without end.
+        ValueError: half of a surrogate pair, values without end, or values in values in values.
     """
-    layer, depth = [body], 0
+    layer, depth, count = [body], 0, 0
     while layer:
         if (depth := depth + 1) > MOST_NESTED:
             raise ValueError(f"values are nested more than {MOST_NESTED} deep")
+        if (count := count + len(layer)) > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values")
         layer = [
             inner
             for value in layer
@@ -69,8 +88,10 @@ def _by_content(body: dict[str, Any], owner: str, here: str) -> dict[str, Any]:
     def change(url: str, where: Loc) -> str:
         try:
             if url[:5].lower() == "data:":
-                return uploaded_url(fetch(url, where))
+                return _uploaded_within(url, where, owner)
             settled = _settled(url, where, owner, here)
+            check_owned(settled, where, owner)
+            check_bucket(settled, where)
             check(settled, where)
             return settled
         except DownloadRejected as fault:
@@ -91,6 +112,14 @@ def _with_urls(value: Any, change: Callable[[str, Loc], str], where: Loc = ()) -
     if isinstance(value, str) and where and str(where[-1]).endswith("_url"):
         return change(value, where)
     return value
+
+
+def _uploaded_within(url: str, where: Loc, owner: str) -> str:
+    """The address by content of a file that a request holds: uploaded by its owner, as any other."""
+    quota.check(owner, len(url) * 3 // 4)  # of base64; nobody writes large files in another way
+    file = fetch(url, where)
+    quota.own(owner, file)
+    return uploaded_url(file)
 
 
 def _settled(url: str, where: Loc, owner: str, here: str) -> str:

@@ -49,8 +49,8 @@ def valid_upload(upload_id: str, name: str, expires: int, given: str) -> bool:
 
 
 def origin(request: Request) -> str:
-    """Scheme, host and port under which the client reached us."""
-    return str(request.base_url).rstrip("/")
+    """Scheme, host and port under which clients reach us."""
+    return (settings().public_url or str(request.base_url)).rstrip("/")
 
 
 def _folder(upload_id: str) -> str:

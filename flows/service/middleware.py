@@ -1,5 +1,6 @@
 """What every request goes through: its id, the limit on its body, and the proxy route of fal's JavaScript client."""
 
+import logging
 from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -12,6 +13,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from schemas.settings import settings
 
 PROXY = "/proxy"
+WAITING_HOST = "fal.run"  # whose answers are results; see direct.py
+
+
+class WithoutQueries(logging.Filter):
+    """Keeps the queries of addresses, which sign links, out of uvicorn's log of requests."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(each.partition("?")[0] if isinstance(each, str) else each for each in record.args)
+        return True
 
 
 class TooLarge(Exception):
@@ -92,8 +103,9 @@ class Proxy:
                 answer = JSONResponse({"detail": "the header x-fal-target-url must hold a URL"}, 400)
                 await answer(scope, receive, send)
                 return
-            redirected: MutableMapping[str, Any] = {**scope, "path": unquote(target.path)}
-            scope = {**redirected, "raw_path": target.path.encode(), "query_string": target.query.encode()}
+            path = f"/run{target.path}" if target.hostname == WAITING_HOST else target.path
+            redirected: MutableMapping[str, Any] = {**scope, "path": unquote(path)}
+            scope = {**redirected, "raw_path": path.encode(), "query_string": target.query.encode()}
         await self.app(scope, receive, send)
 
 

@@ -2,23 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from flows.service import addresses
+from flows.service import addresses, owned, quota
 from flows.service.addresses import Upload
 from flows.service.answers import BUSY, KEYS, Problem, Responses, body_of
 from flows.service.keys import Owner
 from flows.service.links import origin
-from flows.service.uploads import BINARY, OPEN, SIGNED, TAKEN, TOLD, NewFile, Signed, begun, told, too_large, write
+from flows.service.quota import Room
+from flows.service.uploads import BINARY, OPEN, SIGNED, TAKEN, TOLD, NewFile, Signed, begun, said_size, told, write
 from schemas.rejections import Detail, RequestRejected
 from schemas.settings import settings
 from schemas.store_errors import store_error
 from tasks import parts
+from tasks.store import temporary_folder
 
 router = APIRouter(tags=["uploads"])
 OWNED: Responses = {404: {"model": Problem, "description": "No such upload of this key, or none in parts"}}
@@ -38,7 +42,7 @@ class SentParts(BaseModel):
     parts: list[SentPart] = Field(min_length=1, max_length=parts.MOST_PARTS)
 
 
-async def owned(upload_id: str, name: str, again: str, owner: Owner) -> Upload:
+async def own_upload(upload_id: str, name: str, again: str, owner: Owner) -> Upload:
     """The upload of this owner; fal-client names it twice.
 
     Raises:
@@ -51,8 +55,8 @@ async def owned(upload_id: str, name: str, again: str, owner: Owner) -> Upload:
     return upload
 
 
-Owned = Annotated[Upload, Depends(owned)]
-Number = Annotated[int, Path(ge=1, le=parts.MOST_PARTS)]
+Owned = Annotated[Upload, Depends(own_upload)]
+Number = Annotated[int, InPath(ge=1, le=parts.MOST_PARTS)]
 
 
 @router.post("/files/upload/multipart", summary="Begin an upload in parts", responses=KEYS | {503: BUSY[503]})
@@ -126,13 +130,22 @@ def _begin(owner: str, name: str) -> Upload:
 
 
 async def _part(upload: Upload, number: int, request: Request) -> JSONResponse:
-    limit = settings().max_download_bytes
-    with _expected(), parts.arriving(upload.id) as path:
-        await write(request.stream(), path, limit - await run_in_threadpool(parts.size, upload.id))
-        if await run_in_threadpool(parts.size, upload.id) > limit:  # others have come meanwhile
-            raise too_large()
-        etag = await run_in_threadpool(parts.add, path, number)
+    with _expected(), temporary_folder() as folder:
+        room = await run_in_threadpool(_room, upload, number, said_size(request))
+        await write(request, folder / "part", room)
+        etag = await run_in_threadpool(_keep_part, upload, number, folder / "part")
     return JSONResponse({"partNumber": number, "etag": etag}, headers={"ETag": f'"{etag}"'})
+
+
+def _room(upload: Upload, number: int, said: int | None) -> Room:
+    parts.check_begun(upload.id)
+    return quota.room_for_part(upload, number, said)
+
+
+def _keep_part(upload: Upload, number: int, path: Path) -> str:
+    etag = parts.add(path, upload.id, number)
+    quota.check_part(upload, number)
+    return etag
 
 
 async def _complete(upload: Upload, request: Request) -> dict[str, str]:
@@ -142,30 +155,30 @@ async def _complete(upload: Upload, request: Request) -> dict[str, str]:
 
 
 def _join(upload: Upload, etags: dict[int, str]) -> None:
+    """Clients that have waited too long ask again, maybe elsewhere: then it is complete, and nothing is left to do."""
     with _expected():
         try:
             _join_alone(upload, etags)
-        except FileNotFoundError:
+        except (FileNotFoundError, RequestRejected):
             known = addresses.find(upload.id)
             if known is None or known.sha256 is None:
                 raise
 
 
 def _join_alone(upload: Upload, etags: dict[int, str]) -> None:
-    """Clients that have waited too long ask again: the second one waits for the first, and finds nothing left to do."""
     with parts.alone(upload.id):
         if missing := parts.missing(upload.id, etags):
             shown = ", ".join(map(str, missing[:SHOWN])) + (", ..." if missing[SHOWN:] else "")
             fault = f"not here, or not with this etag: {shown}; send them, then complete the upload"
             raise RequestRejected([Detail(loc=("body", "parts"), msg=fault, type="missing")])
         file = parts.keep_joined(upload.id, upload.name, etags)
-        addresses.finish(upload.id, file.sha256)
+        owned.complete(upload, file)
         parts.remove(upload.id)
 
 
 @contextmanager
 def _expected() -> Iterator[None]:
-    """Whether parts are expected: told by their folder."""
+    """Whether parts are expected: told by their mark in the store."""
     try:
         yield
     except FileNotFoundError as error:

@@ -59,7 +59,7 @@ async def one(request: Request, request_id: str, owner: Owner) -> HTMLResponse:
         files=_files(entry),
         faults=_faults(entry),
         billing=(entry.answer or {}).get("billing") if entry.code == 200 else None,
-        prefect=prefect_url(),
+        prefect=prefect_url() if _is_here(request) else None,
         stream=f"{APP}/requests/{entry.id}/status/stream?logs=1",
         live=entry.ended_at is None,
     )
@@ -78,6 +78,11 @@ async def documentation(request: Request, owner: Owner) -> HTMLResponse:
     schemas = document["components"]["schemas"]
     requests = {name: schemas[endpoint.request.__name__] for name, endpoint in ENDPOINTS.items()}
     return _page("docs.html", paths=document["paths"], requests=requests, app=APP, of=_kind, live=False)
+
+
+def _is_here(request: Request) -> bool:
+    """Whether a browser of this machine asks: Prefect's pages are open to no other."""
+    return request.client is not None and request.client.host in ("127.0.0.1", "::1")
 
 
 def _page(name: str, **values: Any) -> HTMLResponse:

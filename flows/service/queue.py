@@ -5,25 +5,29 @@ Source: facts/fal-contract.md, sections 1 and 2. Follow-up URLs leave out the en
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from flows.service.answers import BUSY, FAULTS, KEYS, UNKNOWN, CancelAnswer, Problem, StatusAnswer, Submitted, body_of
+from flows.service.endings import TOO_LATE
 from flows.service.intake import read_request
 from flows.service.keys import Owner, Submitter
 from flows.service.links import origin, public
-from flows.service.register import Entry, entry_of
+from flows.service.register import Entry, LogLine, entry_of
 from flows.service.watcher import Watcher
 from flows.service.webhooks import Forbidden, address_of
+from schemas.endpoint import Endpoint
 from schemas.endpoints import ENDPOINTS
 from schemas.rejections import Detail, RequestRejected
 
 APP = "/fal-ai/ltx23-trainer-v2"
 SECONDS_BETWEEN_SIGNS = 15.0  # of life, on a stream that has nothing to say
 LARGEST_KEY = 256
+LONGEST_WAIT = 366 * 24 * 3600
 router = APIRouter(tags=["queue"])
 
 
@@ -44,19 +48,58 @@ def _add_endpoint(name: str) -> None:
         description=(endpoint.request.__doc__ or "").strip(),
         openapi_extra=body_of(endpoint.request.__name__),
         response_model=Submitted,
-        responses=FAULTS | KEYS | BUSY,
+        responses=FAULTS | KEYS | BUSY | {409: {"model": Problem, "description": "Its key came with another request"}},
     )
     async def submit(request: Request, owner: Submitter, fal_webhook: Annotated[str | None, Query()] = None) -> Any:
-        body = await read_request(request, endpoint, owner)
-        await _check_webhook(fal_webhook)
-        key = request.headers.get("idempotency-key")
-        if key is not None and not 0 < len(key) <= LARGEST_KEY:
-            fault = f"has {len(key)} characters; 1 to {LARGEST_KEY} are allowed"
-            raise RequestRejected([Detail(loc=("header", "idempotency-key"), msg=fault, type="string_too_long")])
-        known = {"owner": owner, "origin": origin(request), "webhook": fal_webhook, "idempotency_key": key}
-        entry = await watcher_of(request).submit(entry_of(name, body, **known))
+        asked = await asked_for(request, endpoint, owner, fal_webhook)
+        entry = await watcher_of(request).submit(asked)
+        if (entry.endpoint, entry.body) != (asked.endpoint, asked.body):
+            raise HTTPException(409, "this Idempotency-Key came with another request before; send a new key")
         told = {"status": entry.status, "request_id": entry.id, "gateway_request_id": entry.id} | urls(request, entry)
         return JSONResponse(told | {"queue_position": entry.queue_position}, headers=named(entry))
+
+
+async def asked_for(request: Request, endpoint: Endpoint[Any], owner: str, webhook: str | None) -> Entry:
+    """What a client asks for, checked, and not yet written down.
+
+    Raises:
+        InputRejected: with every fault of the body, or one of the query or the headers.
+        HTTPException: 415, the body does not say that it is JSON.
+    """
+    body = await read_request(request, endpoint, owner)
+    await _check_webhook(webhook)
+    return entry_of(
+        endpoint.path.removeprefix("/"),
+        body,
+        owner=owner,
+        origin=origin(request),
+        webhook=webhook,
+        idempotency_key=_idempotency_key(request),
+        start_by=_start_by(request),
+    )
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= LARGEST_KEY:
+        fault = f"has {len(key)} characters; 1 to {LARGEST_KEY} are allowed"
+        raise RequestRejected([Detail(loc=("header", "idempotency-key"), msg=fault, type="string_too_long")])
+    return key
+
+
+def _start_by(request: Request) -> datetime | None:
+    """How long its client wants to wait for the beginning."""
+    given = request.headers.get("x-fal-request-timeout")
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST_WAIT:
+        fault = f"is {given[:40]!r}; a number of seconds above 0 and up to {LONGEST_WAIT} is allowed"
+        raise RequestRejected([Detail(loc=("header", "x-fal-request-timeout"), msg=fault, type="float_type")])
+    return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
 async def _check_webhook(url: str | None) -> None:
@@ -83,7 +126,8 @@ async def status(request: Request, request_id: str, owner: Owner, logs: Annotate
     """Cheap: read from memory, so that it may be asked ten times a second."""
     entry = await found(request, request_id, owner)
     code = 200 if entry.status == "COMPLETED" else 202
-    return JSONResponse(standing(request, entry, logs), status_code=code, headers=named(entry))
+    lines = entry.logs if logs else None
+    return JSONResponse(standing(request, entry, lines), status_code=code, headers=named(entry))
 
 
 @router.get(
@@ -105,7 +149,11 @@ async def stream(request: Request, request_id: str, owner: Owner, logs: Annotate
 )
 async def result(request: Request, request_id: str, owner: Owner) -> Response:
     """The result, or the status and body with which the run failed."""
-    entry = await found(request, request_id, owner)
+    return answer_of(await found(request, request_id, owner))
+
+
+def answer_of(entry: Entry) -> Response:
+    """The result of a request, the error with which it ended, or that it has not."""
     if entry.answer is None or entry.code is None:
         return JSONResponse({"detail": "Request is still in progress"}, status_code=400, headers=named(entry))
     headers = named(entry)
@@ -115,6 +163,8 @@ async def result(request: Request, request_id: str, owner: Owner) -> Response:
     headers |= {"x-fal-billable-units": "0", "X-Fal-Retryable": "false"}
     if "error_type" in entry.answer:
         headers["X-Fal-Error-Type"] = entry.answer["error_type"]
+    if entry.code == TOO_LATE[0]:
+        headers["X-Fal-Request-Timeout-Type"] = "user"  # its clients then do not ask again
     return JSONResponse(entry.answer, status_code=entry.code, headers=headers)
 
 
@@ -152,14 +202,14 @@ def urls(request: Request, entry: Entry) -> dict[str, str]:
     return {"response_url": here, "status_url": f"{here}/status", "cancel_url": f"{here}/cancel"}
 
 
-def standing(request: Request, entry: Entry, logs: bool) -> dict[str, Any]:
-    """A status; clients read `logs` and `queue_position` unasked, so they are always there."""
+def standing(request: Request, entry: Entry, lines: Sequence[LogLine] | None) -> dict[str, Any]:
+    """A status with these lines; clients read `logs` and `queue_position` unasked, so they are always there."""
     told: dict[str, Any] = {
         "status": entry.status,
         "request_id": entry.id,
         **urls(request, entry),
         "queue_position": entry.queue_position if entry.status == "IN_QUEUE" else None,
-        "logs": [line.model_dump() for line in entry.logs] if logs else None,
+        "logs": None if lines is None else [line.model_dump() for line in lines],
         "metrics": {"inference_time": entry.seconds} if entry.seconds is not None else {},
     }
     if entry.code is not None and entry.code != 200:
@@ -176,22 +226,26 @@ def named(entry: Entry) -> dict[str, str]:
 
 
 async def _events(request: Request, entry: Entry, logs: bool) -> AsyncIterator[str]:
-    watcher, told = watcher_of(request), ""
-    while True:
-        now = json.dumps(standing(request, entry, logs))
-        yield f"data: {now}\n\n" if now != told else ": still here\n\n"
-        told = now
-        if entry.ended_at:
-            return
-        await _change(watcher, request, entry, logs, told)
-
-
-async def _change(watcher: Watcher, request: Request, entry: Entry, logs: bool, told: str) -> None:
-    """Wait until there is something new, or a sign of life is due."""
+    """Each status as it changes, with the lines that were not told before."""
+    watcher, told, said = watcher_of(request), "", 0
 
     def news() -> bool:
-        return json.dumps(standing(request, entry, logs)) != told
+        return json.dumps(standing(request, entry, None)) != told or (logs and len(entry.logs) > said)
 
+    while True:
+        if news():
+            lines = entry.logs[said:] if logs else None
+            yield f"data: {json.dumps(standing(request, entry, lines))}\n\n"
+            told, said = json.dumps(standing(request, entry, None)), said + len(lines or ())
+        else:
+            yield ": still here\n\n"
+        if entry.ended_at:
+            return
+        await _wait(watcher, news)
+
+
+async def _wait(watcher: Watcher, news: Callable[[], bool]) -> None:
+    """Until there is something new, or a sign of life is due."""
     try:
         async with asyncio.timeout(SECONDS_BETWEEN_SIGNS), watcher.changed:
             await watcher.changed.wait_for(news)

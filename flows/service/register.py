@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     RowMapping,
+    Select,
     String,
     Table,
     Text,
@@ -41,7 +42,16 @@ REQUESTS = Table(
     Column("answer", Text),
     Column("webhook_tries", Integer, nullable=False, default=0),
     Column("webhook_state", Text),
+    Column("webhook_due", DateTime(timezone=True)),
+    Column("cancelled_at", DateTime(timezone=True)),
+    Column("start_by", DateTime(timezone=True)),
 )
+TIMES = ("submitted_at", "started_at", "ended_at", "webhook_due", "cancelled_at", "start_by")
+
+CHANGING = (
+    "run_id", "started_at", "ended_at", "code", "answer", "webhook_tries", "webhook_state", "webhook_due",
+    "cancelled_at",
+)  # fmt: skip
 
 Status = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
 
@@ -73,6 +83,9 @@ class Entry(BaseModel):
     answer: dict[str, Any] | None = None  # the result, or the body of the error
     webhook_tries: int = 0
     webhook_state: str | None = None  # None: nothing to deliver, or not yet
+    webhook_due: datetime | None = None
+    cancelled_at: datetime | None = None  # when its client asked for its end
+    start_by: datetime | None = None  # its client does not want it if it begins later
     queue_position: int = 0
     state: str = "Scheduled"  # Prefect's name for it
     logs: list[LogLine] = []
@@ -90,13 +103,13 @@ class Entry(BaseModel):
 
 
 def entry_of(endpoint: str, body: dict[str, Any], **known: Any) -> Entry:
-    """A new request; `known`: owner, origin, webhook, idempotency_key."""
+    """A new request; `known`: owner, origin, webhook, idempotency_key, start_by."""
     return Entry(id=str(uuid4()), endpoint=endpoint, body=body, submitted_at=datetime.now(UTC), **known)
 
 
 def add(entry: Entry) -> tuple[Entry, bool]:
     """Write a request down, or find the one that came with the same idempotency key; whether it is new."""
-    columns = ("id", "endpoint", "owner", "idempotency_key", "webhook", "origin", "submitted_at")
+    columns = ("id", "endpoint", "owner", "idempotency_key", "webhook", "origin", "submitted_at", "start_by")
     row = {name: getattr(entry, name) for name in columns} | {"body": json.dumps(entry.body)}
     try:
         with ledger() as connection:
@@ -117,6 +130,64 @@ def change(entry_id: str, **values: Any) -> None:
         connection.execute(update(REQUESTS).where(REQUESTS.c.id == entry_id).values(**values))
 
 
+def note_run(entry_id: str, run_id: str) -> bool:
+    """Write down the run of a request, unless it has ended meanwhile; whether it had not."""
+    return _change_open(entry_id, run_id=run_id)
+
+
+def note_cancelled(entry_id: str) -> bool:
+    """Write down that a client asked for the end of a request; False where it had ended."""
+    return _change_open(entry_id, cancelled_at=datetime.now(UTC))
+
+
+def end(entry: Entry, code: int, answer: dict[str, Any]) -> bool:
+    """Write down how a request has ended; False where somebody else has done so."""
+    return _change_open(entry.id, **_ended(entry, code, answer))
+
+
+def revise(entry: Entry, answer: dict[str, Any]) -> bool:
+    """Write down that a request that had failed has its result after all; False where that is known."""
+    values = _ended(entry, 200, answer) | {"webhook_tries": 0}
+    with ledger() as connection:
+        failed = (REQUESTS.c.id == entry.id) & (REQUESTS.c.code != 200)
+        return bool(connection.execute(update(REQUESTS).where(failed).values(**values)).rowcount)
+
+
+def _ended(entry: Entry, code: int, answer: dict[str, Any]) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    told = {"webhook_state": PENDING, "webhook_due": now} if entry.webhook else {}
+    return {"code": code, "answer": json.dumps(answer), "ended_at": now} | told
+
+
+def _change_open(entry_id: str, **values: Any) -> bool:
+    with ledger() as connection:
+        still_open = (REQUESTS.c.id == entry_id) & REQUESTS.c.ended_at.is_(None)
+        return bool(connection.execute(update(REQUESTS).where(still_open).values(**values)).rowcount)
+
+
+def due_webhooks(limit: int) -> list[Entry]:
+    """Requests whose clients are to be told now."""
+    due = REQUESTS.c.webhook_due.is_(None) | (REQUESTS.c.webhook_due <= datetime.now(UTC))
+    waiting = select(REQUESTS).where((REQUESTS.c.webhook_state == PENDING) & due).order_by(REQUESTS.c.webhook_due)
+    return _entries(waiting.limit(limit))
+
+
+def claim_webhook(entry: Entry, until: datetime) -> bool:
+    """Take it upon this process to tell a client, until then; False where another one has."""
+    same = REQUESTS.c.webhook_due == entry.webhook_due if entry.webhook_due else REQUESTS.c.webhook_due.is_(None)
+    mine = (REQUESTS.c.id == entry.id) & (REQUESTS.c.webhook_state == PENDING) & same
+    with ledger() as connection:
+        return bool(connection.execute(update(REQUESTS).where(mine).values(webhook_due=until)).rowcount)
+
+
+def note_webhook(entry: Entry, claimed: datetime) -> None:
+    """Write down what came of telling a client, unless there is something new to tell since it was claimed."""
+    values = {name: getattr(entry, name) for name in ("webhook_tries", "webhook_state", "webhook_due")}
+    with ledger() as connection:
+        same = (REQUESTS.c.id == entry.id) & (REQUESTS.c.webhook_due == claimed)
+        connection.execute(update(REQUESTS).where(same).values(**values))
+
+
 def get(entry_id: str) -> Entry | None:
     """One request, or None."""
     if "\0" in entry_id:  # PostgreSQL refuses to look for it
@@ -127,18 +198,25 @@ def get(entry_id: str) -> Entry | None:
 
 
 def unsettled() -> list[Entry]:
-    """Requests that have not ended, and those whose webhook has not been heard; oldest first."""
-    open_ones = REQUESTS.c.ended_at.is_(None) | (REQUESTS.c.webhook_state == PENDING)
-    with ledger() as connection:
-        rows = connection.execute(select(REQUESTS).where(open_ones).order_by(REQUESTS.c.submitted_at)).mappings().all()
-    return [_entry(row) for row in rows]
+    """Requests that have not ended, oldest first."""
+    return _entries(select(REQUESTS).where(REQUESTS.c.ended_at.is_(None)).order_by(REQUESTS.c.submitted_at))
+
+
+def failed_since(moment: datetime, limit: int) -> list[Entry]:
+    """The latest requests that ended without a result, and had a run: which somebody may let go on."""
+    without = (REQUESTS.c.ended_at > moment) & (REQUESTS.c.code != 200) & REQUESTS.c.run_id.is_not(None)
+    return _entries(select(REQUESTS).where(without).order_by(REQUESTS.c.ended_at.desc()).limit(limit))
 
 
 def newest(owner: str, limit: int) -> list[Entry]:
     """The latest requests of an owner."""
-    mine = select(REQUESTS).where(REQUESTS.c.owner == owner).order_by(REQUESTS.c.submitted_at.desc()).limit(limit)
+    mine = select(REQUESTS).where(REQUESTS.c.owner == owner)
+    return _entries(mine.order_by(REQUESTS.c.submitted_at.desc()).limit(limit))
+
+
+def _entries(query: Select[Any]) -> list[Entry]:
     with ledger() as connection:
-        return [_entry(row) for row in connection.execute(mine).mappings().all()]
+        return [_entry(row) for row in connection.execute(query).mappings().all()]
 
 
 PENDING = "pending"  # of a webhook: still to be delivered
@@ -148,7 +226,7 @@ def _entry(row: RowMapping) -> Entry:
     fields = dict(row)
     for name in ("body", "answer"):
         fields[name] = json.loads(fields[name]) if fields[name] is not None else None
-    for name in ("submitted_at", "started_at", "ended_at"):
+    for name in TIMES:
         if fields[name] is not None and fields[name].tzinfo is None:  # SQLite keeps no zones
             fields[name] = fields[name].replace(tzinfo=UTC)
     return Entry(**fields)

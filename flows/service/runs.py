@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -12,22 +12,31 @@ from prefect.client.schemas.filters import (
     FlowFilterName,
     FlowRunFilter,
     FlowRunFilterId,
+    FlowRunFilterIdempotencyKey,
     LogFilter,
     LogFilterFlowRunId,
     LogFilterTimestamp,
 )
-from prefect.client.schemas.objects import Log, StateType
+from prefect.client.schemas.objects import FlowRun, Log, StateType
 from prefect.client.schemas.sorting import LogSort
 from prefect.states import Failed
 
 from flows.cancellation import call_off
+from flows.privacy import for_clients
+from flows.recovery import let_go_on
 from flows.service.register import Entry, LogLine
+from flows.watches import MOST_TRIES
 from schemas.errors import ServerUnavailable
 
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR", 50: "ERROR"}
 LOGS_AT_ONCE = 200  # Prefect's limit, as is the next
 RUNS_AT_ONCE = 200
+SECONDS_FOR_THE_SERVER = 20  # in which its own watch lets a crashed run go on; see flows/watches.py
 LATE = timedelta(seconds=30)  # workers, runs and their steps send lines every few seconds, each its own
+
+
+class NotDeployed(ServerUnavailable):
+    """The server has no deployment for an endpoint."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class RunState:
     name: str  # Prefect's, or ours: Rejected
     message: str
     started_at: datetime | None
-    final: bool
+    final: bool  # a run that crashed is not at its end while it may go on
 
 
 class Runs(Protocol):
@@ -47,7 +56,15 @@ class Runs(Protocol):
         """Start the run of a request, once however often this is called; its id."""
         ...
 
+    async def find(self, entry_id: str) -> str | None:
+        """The run of a request, if one was started."""
+        ...
+
     async def states(self, run_ids: Sequence[str]) -> dict[str, RunState]: ...
+
+    async def completed(self, run_ids: Sequence[str]) -> list[str]:
+        """Those of them that have completed."""
+        ...
 
     async def logs(self, run_id: str, offset: int) -> list[LogLine]:
         """What has been said since so many lines; lines that come late come last."""
@@ -88,23 +105,47 @@ class PrefectRuns:
         client = await self._client()
         found = await client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])))
         if not found:
-            raise ServerUnavailable(f"{flow_name} is not deployed; type: ltx-flows deploy")
+            raise NotDeployed(f"{flow_name} is not deployed; type: ltx-flows deploy")
         run = await client.create_flow_run_from_deployment(
             found[0].id, parameters={"request": entry.body}, idempotency_key=entry.id
         )
         return str(run.id)
 
+    async def find(self, entry_id: str) -> str | None:
+        wanted = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[entry_id]))
+        found = await (await self._client()).read_flow_runs(flow_run_filter=wanted)
+        return str(found[0].id) if found else None
+
     async def states(self, run_ids: Sequence[str]) -> dict[str, RunState]:
-        runs = []
-        client = await self._client()
+        found = [run for run in await self._read(run_ids) if run.state]
+        return {str(run.id): await self._standing(run) for run in found}
+
+    async def completed(self, run_ids: Sequence[str]) -> list[str]:
+        return [str(run.id) for run in await self._read(run_ids) if run.state_type is StateType.COMPLETED]
+
+    async def _read(self, run_ids: Sequence[str]) -> list[FlowRun]:
+        client, runs = await self._client(), []
         for part in (run_ids[start : start + RUNS_AT_ONCE] for start in range(0, len(run_ids), RUNS_AT_ONCE)):
             wanted = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(each) for each in part]))
             runs += await client.read_flow_runs(flow_run_filter=wanted)
-        return {
-            str(run.id): RunState(run.state.name or "", run.state.message or "", run.start_time, run.state.is_final())
-            for run in runs
-            if run.state
-        }
+        return runs
+
+    async def _standing(self, run: FlowRun) -> RunState:
+        assert run.state
+        crashed = run.state_type is StateType.CRASHED
+        final = not await self._goes_on(run) if crashed else run.state.is_final()
+        return RunState(run.state.name or "", run.state.message or "", run.start_time, final)
+
+    async def _goes_on(self, run: FlowRun) -> bool:
+        """Whether a run that crashed is tried again: by the server itself, else by us after a while."""
+        assert run.state
+        client = await self._client()
+        crashes = [state for state in await client.read_flow_run_states(run.id) if state.is_crashed()]
+        if len(crashes) >= MOST_TRIES:
+            return False
+        if datetime.now(UTC) - run.state.timestamp > timedelta(seconds=SECONDS_FOR_THE_SERVER):
+            await let_go_on(client, run.id)
+        return True
 
     async def logs(self, run_id: str, offset: int) -> list[LogLine]:
         heard = self._heard.get(run_id, {}) if offset else {}
@@ -114,7 +155,11 @@ class PrefectRuns:
         heard |= {line.id: line.timestamp for line in lines}
         self._heard[run_id] = {each: when for each, when in heard.items() if since is None or when >= since}
         return [
-            LogLine(message=line.message, level=LEVELS.get(line.level, "INFO"), timestamp=line.timestamp.isoformat())
+            LogLine(
+                message=for_clients(line.message),
+                level=LEVELS.get(line.level, "INFO"),
+                timestamp=line.timestamp.isoformat(),
+            )
             for line in lines
         ]
 

@@ -1,30 +1,49 @@
-"""Secrets that this installation has made for itself, in HOME/service, readable by its owner alone."""
+"""Secrets that this installation has made for itself: in the ledger's database, the same for all that serve it."""
 
-import os
 import secrets
 from functools import lru_cache
-from pathlib import Path
+
+from sqlalchemy import Column, MetaData, String, Table, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from schemas.settings import settings
+from tasks.ledger import ledger
+
+SECRETS = Table(
+    "secrets", MetaData(), Column("name", String(64), primary_key=True), Column("value", String(256), nullable=False)
+)
 
 
 def secret(name: str, size: int) -> bytes:
-    """The secret of that name, made when it is first asked for."""
-    return _secret(settings().home_folder / "service" / f"{name}.secret", size)
+    """The secret of that name, made when it is first asked for.
+
+    Raises:
+        LedgerUnavailable: the database does not answer.
+    """
+    return _secret(settings().ledger_url, name, size)
 
 
 @lru_cache(maxsize=16)
-def _secret(path: Path, size: int) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    if not path.exists():
-        handle = os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(size))
+def _secret(database: str, name: str, size: int) -> bytes:
+    if (known := _read(name)) is None:
         try:
-            os.link(part, path)  # the first one wins
-        except FileExistsError:
+            with ledger() as connection:
+                connection.execute(insert(SECRETS).values(name=name, value=_first(name, size).hex()))
+        except IntegrityError:  # another process was faster
             pass
-        finally:
-            part.unlink()
-    return path.read_bytes()
+        known = _read(name)
+        assert known is not None
+    return known
+
+
+def _read(name: str) -> bytes | None:
+    with ledger() as connection:
+        value = connection.execute(select(SECRETS.c.value).where(SECRETS.c.name == name)).scalar()
+    return bytes.fromhex(value) if value else None
+
+
+def _first(name: str, size: int) -> bytes:
+    """One that an earlier version kept in HOME: links that it signed stay good."""
+    path = settings().home_folder / "service" / f"{name}.secret"
+    former = path.read_bytes() if path.exists() else b""
+    return former if len(former) == size else secrets.token_bytes(size)

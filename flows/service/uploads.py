@@ -4,7 +4,7 @@ fal-client writes with its key; @fal-ai/client asks for a signed link and writes
 parts: multipart.py. Source: facts/fal-contract.md, section 4, and what both clients were seen to send.
 """
 
-from collections.abc import AsyncIterator
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -12,13 +12,15 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ValidationError
 
-from flows.service import addresses
+from flows.service import addresses, quota
 from flows.service.addresses import Upload, plain_name
 from flows.service.answers import BUSY, FAULTS, KEYS, Problem, Responses, body_of
+from flows.service.guard import only_json
 from flows.service.keys import Owner
 from flows.service.links import origin, upload_link, valid_upload
+from flows.service.quota import Room
+from schemas.media import MediaFile
 from schemas.rejections import Detail, RequestRejected
-from schemas.settings import settings
 from tasks.keeping import keep
 from tasks.store import temporary_folder
 from tasks.uploaded import uploaded_url
@@ -26,10 +28,13 @@ from tasks.uploaded import uploaded_url
 router = APIRouter(tags=["uploads"])
 Body = TypeVar("Body", bound=BaseModel)
 TAKEN: Responses = FAULTS | {
-    413: {"model": Problem, "description": "Larger than LTX_FLOWS_MAX_DOWNLOAD_BYTES"},
+    413: {
+        "model": Problem,
+        "description": "More than LTX_FLOWS_MAX_DOWNLOAD_BYTES or LTX_FLOWS_UPLOAD_QUOTA_BYTES allow",
+    },
     503: BUSY[503],
 }
-TOLD: Responses = FAULTS | {413: BUSY[413], 503: BUSY[503]}  # of a body of JSON
+TOLD: Responses = FAULTS | {413: BUSY[413], 415: BUSY[415], 503: BUSY[503]}  # of a body of JSON
 SIGNED: Responses = {
     403: {"model": Problem, "description": "Not our link, or an old one"},
     404: {"model": Problem, "description": "No such upload any more"},
@@ -77,7 +82,7 @@ Signed = Annotated[Upload, Depends(signed)]
 )
 async def upload(name: str, request: Request, owner: Owner) -> dict[str, str]:
     """The body is the file; the answer's `url` is what to write into a request."""
-    return {"url": await received(request, name)}
+    return {"url": uploaded_url(await received(request, owner, plain_name(name)))}
 
 
 @router.post("/storage/auth/token", summary="Upload token of fal's clients", responses=KEYS)
@@ -96,7 +101,8 @@ def token(request: Request, owner: Owner) -> dict[str, Any]:
 )
 async def upload_as_fal(request: Request, owner: Owner) -> dict[str, str]:
     """The body is the file, its name is in `X-Fal-File-Name`."""
-    return {"access_url": await received(request, request.headers.get("x-fal-file-name", "file"))}
+    name = plain_name(request.headers.get("x-fal-file-name", "file"))
+    return {"access_url": uploaded_url(await received(request, owner, name))}
 
 
 @router.post(
@@ -119,9 +125,7 @@ async def initiate(request: Request, owner: Owner) -> dict[str, str]:
 )
 async def upload_signed(request: Request, upload: Signed) -> dict[str, str]:
     """The body is the file; sent again, the last one counts."""
-    with temporary_folder() as folder:
-        await write(request.stream(), folder / "upload", settings().max_download_bytes)
-        file = await run_in_threadpool(keep, folder / "upload", upload.name)
+    file = await received(request, upload.owner, upload.name)
     await run_in_threadpool(addresses.finish, upload.id, file.sha256)
     return {"url": f"{origin(request)}{upload.path}"}
 
@@ -132,39 +136,43 @@ def begun(request: Request, upload: Upload) -> dict[str, str]:
     return {"upload_url": upload_link(here, upload), "file_url": f"{here}{upload.path}"}
 
 
-async def received(request: Request, name: str) -> str:
-    """Keep a body in the store and say where it is.
+async def received(request: Request, owner: str, name: str) -> MediaFile:
+    """Keep a body in the store, as a file of its owner.
 
     Raises:
-        HTTPException: 413, it is larger than downloads may be.
+        HTTPException: 413, it is larger than downloads may be, or than what the owner may still upload.
         RequestRejected: it is empty.
     """
+    room = await run_in_threadpool(quota.room_for_file, owner, said_size(request))
     with temporary_folder() as folder:
-        await write(request.stream(), folder / "upload", settings().max_download_bytes)
-        return uploaded_url(await run_in_threadpool(keep, folder / "upload", plain_name(name)))
+        await write(request, folder / "upload", room)
+        file = await run_in_threadpool(keep, folder / "upload", name)
+    await run_in_threadpool(quota.own, owner, file)
+    return file
 
 
-async def write(chunks: AsyncIterator[bytes], path: Path, room: int) -> None:
-    """Write what comes, a chunk at a time, as long as there is room.
+def said_size(request: Request) -> int | None:
+    """How large a body will be, if the client says so."""
+    said = request.headers.get("content-length", "")
+    return int(said) if re.fullmatch("[0-9]{1,18}", said) else None
+
+
+async def write(request: Request, path: Path, room: Room) -> None:
+    """Write a body as it comes, as long as there is room.
 
     Raises:
-        HTTPException: 413, there is more.
+        HTTPException: 413, there is more, or will be.
         RequestRejected: nothing has come.
     """
+    room.check(said_size(request) or 0)
     size = 0
     with path.open("wb") as file:
-        async for chunk in chunks:
+        async for chunk in request.stream():
             size += len(chunk)
-            if size > room:
-                raise too_large()
+            room.check(size)
             file.write(chunk)
     if not size:
         raise RequestRejected([Detail(loc=("body",), msg="the upload is empty", type="file_too_small")])
-
-
-def too_large() -> HTTPException:
-    """413 of an upload."""
-    return HTTPException(413, f"more than {settings().max_download_bytes} bytes are not allowed")
 
 
 async def told(request: Request, model: type[Body]) -> Body:
@@ -173,6 +181,7 @@ async def told(request: Request, model: type[Body]) -> Body:
     Raises:
         RequestRejected: with every fault of the body.
     """
+    only_json(request)
     try:
         return model.model_validate_json(await request.body())
     except ValidationError as error:

@@ -1,28 +1,36 @@
-"""All requests in memory, brought up to date from Prefect in one place: a client's poll costs next to nothing."""
+"""All requests in memory, brought up to date from Prefect in one place: a client's poll costs next to nothing.
+
+Several processes may serve one database: each looks at all requests, and what becomes of one is written down once.
+"""
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
 
 import httpx
 from prefect.exceptions import PrefectException
 
 from flows.service import register
+from flows.service.delivering import Deliveries
+from flows.service.endings import FINISHED, TOO_LATE, Ending, ending
 from flows.service.inspection import Inspector
 from flows.service.register import PENDING, Entry
 from flows.service.runs import Runs, RunState
-from flows.service.webhooks import deliver
+from flows.service.starting import Starter
 from schemas.errors import LtxFlowsError, MayPass
 from tasks.outcomes import outcome
 
 SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_READINGS = 5.0  # of what other processes have written
+SECONDS_BETWEEN_REVISIONS = 15.0
 LATE = timedelta(seconds=10)  # a run's last lines reach Prefect after its end
 ENDED_KEPT = 1000  # in memory; older ones are read when asked for
+MAY_GO_ON, MOST_REVISED = timedelta(days=7), 1000  # failed requests of which somebody may still let the run go on
 UNREACHABLE = (httpx.HTTPError, PrefectException, MayPass, OSError)
-FINISHED = ("Completed", "Crashed", "Cancelled")  # either of the latter may come after it was billed
 GONE = RunState("Crashed", "its Prefect run was deleted", None, final=True)
+CALLED_OFF = ("Cancelling", "Cancelled")
 log = logging.getLogger("ltx_flows.service")
 
 
@@ -36,25 +44,34 @@ class Watcher:
         self.looking = asyncio.Lock()  # else a request could end twice
         self.background: set[asyncio.Task[None]] = set()
         self.inspector = Inspector(runs)
+        self.starter = Starter(runs, self._end)
+        self.deliveries = Deliveries()
+        self.submitted, self.ended = asyncio.Event(), asyncio.Event()
 
     async def begin(self) -> None:
-        """Read what an earlier process left."""
-        for entry in await asyncio.to_thread(register.unsettled):
-            self.entries[entry.id] = entry
-            if entry.ended_at:
-                self._deliver(entry)
-        self._count_queue()
+        """Read what an earlier process left, and look after it until `end`."""
+        await self.read()
+        self.in_background(partial(_repeat, self.look, SECONDS_BETWEEN_LOOKS))
+        self.in_background(partial(_repeat, self.start_due, SECONDS_BETWEEN_LOOKS, self.submitted))
+        self.in_background(partial(_repeat, self.read, SECONDS_BETWEEN_READINGS))
+        self.in_background(partial(_repeat, self.revise, SECONDS_BETWEEN_REVISIONS))
+        self.in_background(partial(_repeat, self.deliveries.tell_due, SECONDS_BETWEEN_READINGS, self.ended))
+
+    async def end(self) -> None:
+        """Leave the rest to the next process."""
+        left = (*self.background, *self.deliveries.going)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self.runs.close()
 
     async def submit(self, entry: Entry) -> Entry:
-        """Write a request down and start it; one with a known idempotency key is the earlier one.
-
-        A run that cannot be started now is started by `watch`.
-        """
+        """Write a request down; one with a known idempotency key is the earlier one. Its run is started soon."""
         entry, new = await asyncio.to_thread(register.add, entry)
         entry = self.entries.setdefault(entry.id, entry)
         if new:
-            await self._try(self._start(entry))
-            self._in_background(self._inspect(entry))
+            self.submitted.set()
+            self.in_background(lambda: attempt(self.inspector.look(entry)))
         self._count_queue()
         return entry
 
@@ -70,17 +87,18 @@ class Watcher:
         return entry
 
     async def cancel(self, entry: Entry) -> None:
-        """Ask for the run's end; `watch` sees it come."""
-        if entry.run_id is None:
-            await self._start(entry)  # else it would start later, and nobody would remember
-        if entry.run_id:
-            await self.runs.cancel(entry.run_id)
+        """Write down that a request is not wanted any more; what is due to that is done soon, and until it succeeds."""
+        if await asyncio.to_thread(register.note_cancelled, entry.id):
+            entry.cancelled_at = datetime.now(UTC)
+            if entry.run_id:
+                await attempt(self.runs.cancel(entry.run_id))
+            else:
+                self.starter.wait.pop(entry.id, None)
+                await self.start_due()
 
-    async def watch(self) -> None:
-        """Look at what has not ended, for ever."""
-        while True:
-            await self._try(self.look())
-            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+    async def start_due(self) -> None:
+        """Start what has been submitted."""
+        await self.starter.start_due(list(self.entries.values()))
 
     async def look(self) -> None:
         """Bring every request up to date."""
@@ -89,24 +107,41 @@ class Watcher:
         async with self.changed:
             self.changed.notify_all()
 
+    async def read(self) -> None:
+        """Learn what other processes have written: requests that came to them, and what became of ours."""
+        known = {entry.id for entry in self.entries.values() if not entry.ended_at}
+        found = {entry.id: entry for entry in await asyncio.to_thread(register.unsettled)}
+        for entry in found.values():
+            self._take(entry)
+        for entry_id in known - found.keys():
+            await self._read_again(entry_id)
+        self._count_queue()
+
+    async def revise(self) -> None:
+        """Give failed requests their result whose run somebody has let go on, and which has completed since."""
+        since = datetime.now(UTC) - MAY_GO_ON
+        failed = await asyncio.to_thread(register.failed_since, since, MOST_REVISED)
+        by_run = {str(entry.run_id): entry for entry in failed}
+        for run_id in await self.runs.completed(list(by_run)) if by_run else []:
+            told = await asyncio.to_thread(outcome, run_id)
+            if told and "result" in told and await asyncio.to_thread(register.revise, by_run[run_id], told["result"]):
+                log.info("request %s has its result after all", by_run[run_id].id)
+                self.ended.set()
+        still = {entry.id for entry in failed}
+        for entry in [each for each in self.entries.values() if each.ended_at and each.code != 200]:
+            if entry.id not in still or entry.run_id in by_run:
+                await self._read_again(entry.id)
+
     async def _look(self) -> None:
-        waiting = [entry for entry in self.entries.values() if not entry.ended_at]
-        for entry in waiting:
-            if entry.run_id is None:
-                await self._try(self._start(entry))  # one that cannot start holds up no other
-        asked = {entry.run_id: entry for entry in waiting if entry.run_id}
+        asked = {entry.run_id: entry for entry in self.entries.values() if entry.run_id and not entry.ended_at}
         states = await self.runs.states(list(asked)) if asked else {}
         for run_id, entry in asked.items():
-            await self._try(self._follow(entry, run_id, states.get(run_id, GONE)))
+            await attempt(self._follow(entry, run_id, states.get(run_id, GONE)))
         for entry in list(self.entries.values()):  # others come meanwhile
             if entry.run_id and entry.ended_at and datetime.now(UTC) - entry.ended_at < LATE:
                 entry.logs.extend(await self.runs.logs(entry.run_id, len(entry.logs)))
         self._count_queue()
         self._forget()
-
-    async def _start(self, entry: Entry) -> None:
-        entry.run_id = await self.runs.start(entry)
-        await asyncio.to_thread(register.change, entry.id, run_id=entry.run_id)
 
     async def _follow(self, entry: Entry, run_id: str, state: RunState) -> None:
         entry.state = state.name
@@ -115,33 +150,37 @@ class Watcher:
             await asyncio.to_thread(register.change, entry.id, started_at=state.started_at)
         if entry.started_at:
             await self._read_logs(entry, run_id)
-        if state.final:
-            await self._end(entry, run_id, state)
+        if state.final or state.name in FINISHED:
+            told = await asyncio.to_thread(outcome, run_id)
+            if state.final or (told and "result" in told):  # one that crashed after its bill is at its end, too
+                await self._end(entry, ending(state, told))
+        elif entry.cancelled_at and state.name not in CALLED_OFF:  # it was not heard, or somebody let it go on
+            await self.runs.cancel(run_id)
+        elif _is_too_late(entry) and await self.runs.reject(run_id, "it did not start in time"):
+            await self._end(entry, TOO_LATE)
 
     async def _read_logs(self, entry: Entry, run_id: str) -> None:
         while lines := await self.runs.logs(run_id, len(entry.logs)):
             entry.logs.extend(lines)
 
-    async def _end(self, entry: Entry, run_id: str, state: RunState) -> None:
-        told = await asyncio.to_thread(outcome, run_id)
-        code, answer = ending(state, told)
-        values: dict[str, Any] = {"code": code, "answer": answer, "ended_at": datetime.now(UTC)}
-        if entry.webhook:
-            values["webhook_state"] = PENDING
-        await asyncio.to_thread(register.change, entry.id, **values)
-        for name, value in values.items():
-            setattr(entry, name, value)
-        if entry.webhook:
-            self._deliver(entry)
+    async def _end(self, entry: Entry, how: Ending) -> None:
+        await asyncio.to_thread(register.end, entry, *how)
+        await self._read_again(entry.id)  # it may have been ended by another process before
+        self.ended.set()
 
-    async def _inspect(self, entry: Entry) -> None:
-        await self._try(self.inspector.look(entry))
+    async def _read_again(self, entry_id: str) -> None:
+        if found := await asyncio.to_thread(register.get, entry_id):
+            self._take(found)
 
-    def _deliver(self, entry: Entry) -> None:
-        self._in_background(deliver(entry))
+    def _take(self, found: Entry) -> None:
+        """Know what is written down of a request; whoever holds it sees the change."""
+        entry = self.entries.setdefault(found.id, found)
+        for name in register.CHANGING:
+            setattr(entry, name, getattr(found, name))
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def in_background(self, doing: Callable[[], Awaitable[None]]) -> None:
+        """Do this beside everything else."""
+        task = asyncio.create_task(_do(doing))
         self.background.add(task)
         task.add_done_callback(self.background.discard)
 
@@ -154,30 +193,38 @@ class Watcher:
         for entry_id in _oldest(self.entries.values(), ENDED_KEPT):
             del self.entries[entry_id]
 
-    async def _try(self, doing: Any) -> None:
-        """What cannot be done now is done at the next look."""
+
+async def _do(doing: Callable[[], Awaitable[None]]) -> None:
+    await doing()
+
+
+async def _repeat(doing: Callable[[], Awaitable[None]], seconds: float, sooner: asyncio.Event | None = None) -> None:
+    """For ever, so often, or as soon as this happens."""
+    sooner = sooner or asyncio.Event()
+    while True:
+        sooner.clear()
+        await attempt(doing())
         try:
-            await doing
-        except UNREACHABLE as error:
-            log.warning("the Prefect server or the ledger does not answer: %s", error)
-        except LtxFlowsError as error:
-            log.warning("%s", error)
-        except Exception:
-            log.exception("a defect in looking after the requests; the others go on")
+            async with asyncio.timeout(seconds):
+                await sooner.wait()
+        except TimeoutError:
+            continue
 
 
-def ending(state: RunState, told: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
-    """Status code and body of a run that has ended."""
-    if state.name in FINISHED and told and "result" in told:
-        return 200, told["result"]
-    if state.name == "Rejected" and told and "detail" in told:
-        return 422, {"detail": told["detail"]}
-    if state.name == "Cancelled":
-        return 400, {"detail": "the request was cancelled", "error_type": "request_cancelled"}
-    if state.name == "Crashed":
-        return 503, {"detail": state.message or "its worker ended", "error_type": "runner_disconnected"}
-    fault = {"loc": ["body"], "msg": state.message or state.name, "type": "internal_server_error", "input": None}
-    return 500, {"detail": [fault]}
+async def attempt(doing: Awaitable[None]) -> None:
+    """Do what may be done again: what cannot be done now is done at the next look."""
+    try:
+        await doing
+    except UNREACHABLE as error:
+        log.warning("the Prefect server or the ledger does not answer: %s", error)
+    except LtxFlowsError as error:
+        log.warning("%s", error)
+    except Exception:
+        log.exception("a defect in looking after the requests; the others go on")
+
+
+def _is_too_late(entry: Entry) -> bool:
+    return entry.start_by is not None and entry.started_at is None and datetime.now(UTC) > entry.start_by
 
 
 def _oldest(entries: Iterable[Entry], keep: int) -> list[str]:

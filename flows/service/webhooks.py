@@ -1,4 +1,4 @@
-"""Webhooks: the end of a request told to its client, signed with Ed25519, tried ten times in two hours.
+"""Webhooks: the end of a request told to its client, signed with Ed25519, tried ten more times in two hours.
 
 Source: facts/fal-contract.md, section 3.
 """
@@ -6,10 +6,8 @@ Source: facts/fal-contract.md, section 3.
 import asyncio
 import base64
 import json
-import logging
 import socket
 import time
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -18,18 +16,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import APIRouter
 
-from flows.service import register
 from flows.service.links import public
 from flows.service.register import Entry
 from flows.service.secrets import secret
 from schemas.settings import settings
-from schemas.store_errors import LedgerUnavailable
 from tasks.web import is_public
 
 WAITS = (0, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3000)  # seconds before each try: ten retries in two hours
 TIMEOUT = 15.0
 LAST_PORT = 65535
-log = logging.getLogger("ltx_flows.service")
 router = APIRouter(tags=["webhooks"])
 
 
@@ -54,36 +49,14 @@ def client_of() -> httpx.AsyncClient:
     return httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
 
 
-async def deliver(entry: Entry) -> None:
-    """Tell the client, and write down what came of it."""
-    assert entry.webhook
-    content = json.dumps(message(entry)).encode()
+async def tell(entry: Entry) -> str | None:
+    """Tell the client of a request how it ended, once; what went wrong."""
     async with client_of() as client:
-        for number, wait in enumerate(WAITS[entry.webhook_tries :], entry.webhook_tries + 1):
-            await asyncio.sleep(wait)
-            fault = await _tell(client, entry, content)
-            entry.webhook_tries = number
-            entry.webhook_state = f"delivered {datetime.now(UTC):%Y-%m-%d %H:%M:%S}" if fault is None else "pending"
-            if fault and number == len(WAITS):
-                entry.webhook_state = f"given up: {fault}"
-            await _write_down(entry)
-            if fault is None:
-                return
-            log.warning("webhook of request %s, try %d of %d: %s", entry.id, number, len(WAITS), fault)
+        return await send(client, entry, json.dumps(message(entry)).encode())
 
 
-async def _write_down(entry: Entry) -> None:
-    """If it cannot be written now, the client may hear of it twice; better than not at all."""
-    try:
-        await asyncio.to_thread(
-            register.change, entry.id, webhook_tries=entry.webhook_tries, webhook_state=entry.webhook_state
-        )
-    except LedgerUnavailable as error:
-        log.warning("webhook of request %s: %s", entry.id, error)
-
-
-async def _tell(client: httpx.AsyncClient, entry: Entry, content: bytes) -> str | None:
-    """One try; what went wrong."""
+async def send(client: httpx.AsyncClient, entry: Entry, content: bytes) -> str | None:
+    """Send it to the address that was checked; what went wrong."""
     assert entry.webhook
     try:
         address = await asyncio.to_thread(address_of, entry.webhook)

@@ -34,4 +34,5 @@ seen.cancelled = await refused(() => fal.queue.subscribeToStatus(app, { requestI
   .then(() => fal.queue.result(app, { requestId: request_id })));
 const streamed = await fal.queue.streamStatus(app, { requestId, logs: true });
 seen.streamed = (await streamed.done()).status;
+seen.ran = (await fal.run(app, { input })).data;
 console.log(JSON.stringify(seen));

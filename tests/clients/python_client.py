@@ -45,6 +45,7 @@ seen["cancelled"] = refused(second.get)
 first.cancel()
 seen["cancelled_running"] = refused(first.get)
 seen["cancelled_ids"] = [first.request_id, second.request_id]
+seen["ran"] = fal_client.run(APP, arguments=good)
 seen["told"] = told.request_id
 seen["status"] = type(fal_client.status(APP, told.request_id)).__name__
 print(json.dumps(seen))

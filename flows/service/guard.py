@@ -1,0 +1,93 @@
+"""What a page from elsewhere makes a browser send, and what comes under a name that is not ours: both are refused.
+
+A browser sends the key that it remembers with whatever a page asks for. It says, though, where the page is from.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from schemas.settings import settings
+
+READING = ("GET", "HEAD", "OPTIONS")
+ELSEWHERE = ("cross-site", "same-site")  # of Sec-Fetch-Site; another port of this machine is the same site
+MISDIRECTED = 421
+
+
+class Guard:
+    """Looks at Host, Origin and Sec-Fetch-Site."""
+
+    def __init__(self, app: ASGIApp, names: Sequence[str] = ()) -> None:
+        self.app, self.names = app, tuple(name.lower() for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = _refusal(scope, self.names) if scope["type"] == "http" else None
+        await (refusal or self.app)(scope, receive, send)
+
+
+def only_json(request: Request) -> None:
+    """A body of JSON says that it is: a form on a page from elsewhere cannot.
+
+    Raises:
+        HTTPException: 415.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise HTTPException(415, f"the body is {kind or 'nothing known'}; send it as Content-Type: application/json")
+
+
+def _refusal(scope: Scope, names: tuple[str, ...]) -> JSONResponse | None:
+    headers = Headers(scope=scope)
+    host = headers.get("host", "")
+    name = _name_of(f"//{host}")
+    if name not in names and not _is_ours(name):
+        named = "LTX_FLOWS_PUBLIC_URL or LTX_FLOWS_ALLOWED_HOSTS"
+        return JSONResponse(
+            {"detail": f"this service has no name {host[:100]!r}; {named} can give it one"}, MISDIRECTED
+        )
+    if scope["method"] in READING:
+        return None
+    origin = headers.get("origin")
+    if headers.get("sec-fetch-site") in ELSEWHERE or (origin is not None and not _is_own_page(origin, host)):
+        return JSONResponse({"detail": "pages from elsewhere may not change anything here"}, 403)
+    return None
+
+
+def _is_own_page(origin: str, host: str) -> bool:
+    own = {host, urlsplit(settings().public_url).netloc} - {""}
+    return urlsplit(origin).netloc in own
+
+
+def _is_ours(name: str) -> bool:
+    return name == "localhost" or _is_address(name) or name in _names(settings().public_url, settings().allowed_hosts)
+
+
+def _is_address(name: str) -> bool:
+    """Nobody can make a name lead here by an address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _name_of(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+@lru_cache(maxsize=8)
+def _names(public_url: str, allowed: str) -> frozenset[str]:
+    """By which this service may be asked for."""
+    machine = socket.gethostname().lower()
+    more = (each.strip().lower() for each in allowed.split(","))
+    return frozenset({machine, f"{machine}.local", _name_of(public_url), *more} - {""})
