@@ -181,12 +181,13 @@ def _told_again(note: Unfinished) -> dict[str, Any] | None:
 
 def _run_flow(endpoint: Endpoint[Any], request: TrainRequest, note: Unfinished) -> dict[str, Any]:
     """Run the endpoint's flow in this process, on this HOME's Prefect server."""
-    from flows.server import prefect_server  # noqa: PLC0415
+    from flows.server import entrance, prefect_server  # noqa: PLC0415
 
     os.environ.setdefault("LTX_FLOWS_PROGRESS_BARS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other where cores are shared
     settings.cache_clear()
     with prefect_server():
+        print(f"its pages: {entrance()}", file=sys.stderr)
         from flows.running import run_here  # noqa: PLC0415  # Prefect reads its environment on import
 
         outcome = run_here(endpoint.name, request, note)

@@ -13,10 +13,11 @@ import secrets
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 
@@ -31,6 +32,7 @@ START_SECONDS = 90
 POLL_SECONDS = 0.2
 DATABASE_SETTINGS = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
 ADDRESS, PASSWORD = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"
+SECONDS_BETWEEN_KEEPERS = 2.0
 SECONDS_UNTIL_KEEPER_WAKES = 1.0
 
 
@@ -87,9 +89,12 @@ def prefect_server() -> Iterator[str]:
         url = _kept(folder) or _start(folder)
     before = os.environ.get(PASSWORD)
     os.environ |= {ADDRESS: url, PASSWORD: known_as}
+    unused = threading.Event()
+    threading.Thread(target=_replace_keepers, args=(folder, unused), name="keeper", daemon=True).start()
     try:
         yield url
     finally:
+        unused.set()
         del os.environ[ADDRESS], os.environ[PASSWORD]
         if before is not None:
             os.environ[PASSWORD] = before
@@ -126,6 +131,16 @@ def _kept(folder: Path) -> str | None:
     return None
 
 
+def _replace_keepers(folder: Path, unused: threading.Event) -> None:
+    """Start another keeper where the last one was killed; with it, the server of the same address comes back."""
+    while not unused.wait(SECONDS_BETWEEN_KEEPERS):
+        if _has_keeper(folder):
+            continue
+        with suppress(ServerUnavailable, DatabaseDamaged), locked(folder / "door", LOCK_EX):
+            if not unused.is_set() and not _has_keeper(folder):
+                _start(folder)
+
+
 def _has_keeper(folder: Path) -> bool:
     """A keeper holds this lock for as long as it lives."""
     handle = os.open(folder / "keeper", os.O_CREAT | os.O_RDWR, 0o600)
@@ -151,7 +166,7 @@ def _start(folder: Path) -> str:
     """Start a keeper, which outlives this process while others use the server, and wait until it is open."""
     _check_database()
     (folder / "url").unlink(missing_ok=True)
-    with (folder / "server.log").open("w") as log:
+    with (folder / "server.log").open("a") as log:
         command = [sys.executable, "-m", "flows.keeper", str(folder)]
         keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     deadline = time.monotonic() + START_SECONDS

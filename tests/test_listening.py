@@ -176,3 +176,10 @@ def test_its_certificate_is_for_every_name_that_it_is_served_under(public_url, m
     monkeypatch.setenv("LTX_FLOWS_ALLOWED_HOSTS", "gpu.lan, *.example.org")
     settings.cache_clear()
     assert [name for name in Serving(host="gpu").names if name] == ["gpu", "gpu.lan", "ltx.example.org"]
+
+
+def test_deploy_without_the_address_of_a_server_says_that_it_needs_one(monkeypatch, capsys, home):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert main(["deploy"]) == 1
+    assert "set PREFECT_API_URL to the server of your team" in capsys.readouterr().err
+    assert not (home / "server" / "url").exists()  # none was started for it

@@ -402,12 +402,11 @@ def test_a_page_from_elsewhere_in_the_owners_browser_starts_nothing(service, bro
     assert service.ask("flow_runs/count", {}) == before
 
 
-def test_a_prefect_server_that_dies_is_started_again_at_the_same_address(service):
+@pytest.mark.parametrize("part", ["flows.prefect_app", "flows.keeper"])
+def test_a_prefect_server_that_dies_is_started_again_at_the_same_address(service, part):
     before = service.ask("flow_runs/count", {})
     for process in psutil.process_iter(["cmdline"]):
-        if "flows.prefect_app" in (process.info["cmdline"] or []) and process.environ().get("LTX_FLOWS_HOME") == str(
-            service.home
-        ):
+        if part in (process.info["cmdline"] or []) and process.environ()["LTX_FLOWS_HOME"] == str(service.home):
             process.kill()
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{service.prefect}/health")
