@@ -19,6 +19,14 @@ def _bare(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+LONGEST_LINE = 200
+
+
+def in_a_line(error: BaseException) -> str:
+    """An error for our log, without the body of an answer: what Prefect says of a request repeats it."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].partition(" - Response:")[0][:LONGEST_LINE]
+
+
 HIDDEN = "[...]"
 _OF_THIS_MACHINE = re.compile(
     r"[a-z][a-z0-9+.-]*://[^\s'\")\]},;]+"  # addresses, of databases and servers, too

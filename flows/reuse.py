@@ -5,9 +5,10 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.objects import StateType, TaskRun
 from prefect.client.schemas.sorting import TaskRunSort
 
+LAST = "bill"  # the step with which a run completes
 SECONDS_UNTIL_RECORDED = 10  # task runs reach the server as events, a moment after they end
 
 
@@ -15,13 +16,20 @@ def reused_steps(flow_run_id: UUID) -> list[str]:
     """Names of the steps that ended as Cached, in the order in which they ran; of a run that went on, since then."""
     deadline = time.monotonic() + SECONDS_UNTIL_RECORDED
     with get_client(sync_client=True) as client:
-        tries = client.read_flow_run(flow_run_id).run_count
-        runs = _task_runs(client, flow_run_id, tries)
-        while any(run.state is None or not run.state.is_final() for run in runs) and time.monotonic() < deadline:
+        run = client.read_flow_run(flow_run_id)
+        last = LAST if run.state_type is StateType.COMPLETED else None
+        runs = _task_runs(client, flow_run_id, run.run_count)
+        while not _all_recorded(runs, last) and time.monotonic() < deadline:
             time.sleep(0.2)
-            runs = _task_runs(client, flow_run_id, tries)
+            runs = _task_runs(client, flow_run_id, run.run_count)
     worked = {run.name for run in runs if run.state_name != "Cached"}  # a second download of one file is no reuse
     return [name for name in dict.fromkeys(run.name for run in runs) if name not in worked]
+
+
+def _all_recorded(runs: list[TaskRun], last: str | None) -> bool:
+    """Whether all have ended, and the last one is among them."""
+    whole = last is None or last in {run.name for run in runs}
+    return whole and all(run.state is not None and run.state.is_final() for run in runs)
 
 
 def _task_runs(client: SyncPrefectClient, flow_run_id: UUID, tries: int) -> list[TaskRun]:

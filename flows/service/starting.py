@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 from prefect.exceptions import PrefectException
 
+from flows.privacy import in_a_line
 from flows.service import register
 from flows.service.endings import CANCELLED, TOO_LATE, Ending, failed, not_started
 from flows.service.register import Entry
@@ -80,7 +81,7 @@ class Starter:
     def _later(self, entry: Entry, error: Exception) -> None:
         _, pause = self.wait.get(entry.id, (0.0, FIRST_PAUSE))
         self.wait[entry.id] = time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE)
-        log.warning("request %s could not be started (%s); again in %.1f s", entry.id, _short(error), pause)
+        log.warning("request %s could not be started (%s); again in %.1f s", entry.id, in_a_line(error), pause)
 
 
 def _too_late(entry: Entry) -> bool:
@@ -96,8 +97,3 @@ def _given_up(entry: Entry, error: Exception) -> Ending | None:
     if isinstance(error, NotDeployed) and waited > NOT_DEPLOYED_FOR:
         return not_started(f"{entry.endpoint} is not deployed here")
     return not_started("no run could be made for a day") if waited > UNREACHABLE_FOR else None
-
-
-def _short(error: Exception) -> str:
-    """Without the body: what Prefect says of a request that it refuses repeats it."""
-    return f"{type(error).__name__}: {error}".splitlines()[0].partition(" - Response:")[0][:200]

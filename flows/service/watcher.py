@@ -12,6 +12,7 @@ from functools import partial
 import httpx
 from prefect.exceptions import PrefectException
 
+from flows.privacy import in_a_line
 from flows.service import register
 from flows.service.delivering import Deliveries
 from flows.service.endings import FINISHED, TOO_LATE, Ending, ending
@@ -25,6 +26,8 @@ from tasks.outcomes import outcome
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_READINGS = 5.0  # of what other processes have written
 SECONDS_BETWEEN_REVISIONS = 15.0
+LONGEST_PAUSE = 5.0  # between looks that fail
+SECONDS_FOR_A_CANCEL = 5.0
 LATE = timedelta(seconds=10)  # a run's last lines reach Prefect after its end
 ENDED_KEPT = 1000  # in memory; older ones are read when asked for
 MAY_GO_ON, MOST_REVISED = timedelta(days=7), 1000  # failed requests of which somebody may still let the run go on
@@ -91,10 +94,14 @@ class Watcher:
         if await asyncio.to_thread(register.note_cancelled, entry.id):
             entry.cancelled_at = datetime.now(UTC)
             if entry.run_id:
-                await attempt(self.runs.cancel(entry.run_id))
+                await attempt(self._cancel_run(entry.run_id))
             else:
                 self.starter.wait.pop(entry.id, None)
                 await self.start_due()
+
+    async def _cancel_run(self, run_id: str) -> None:
+        async with asyncio.timeout(SECONDS_FOR_A_CANCEL):  # `look` tries again, and clients do not wait for Prefect
+            await self.runs.cancel(run_id)
 
     async def start_due(self) -> None:
         """Start what has been submitted."""
@@ -126,10 +133,10 @@ class Watcher:
             told = await asyncio.to_thread(outcome, run_id)
             if told and "result" in told and await asyncio.to_thread(register.revise, by_run[run_id], told["result"]):
                 log.info("request %s has its result after all", by_run[run_id].id)
+                await self._read_again(by_run[run_id].id)
                 self.ended.set()
-        still = {entry.id for entry in failed}
-        for entry in [each for each in self.entries.values() if each.ended_at and each.code != 200]:
-            if entry.id not in still or entry.run_id in by_run:
+        for entry in [each for each in self.entries.values() if each.run_id and each.code not in (None, 200)]:
+            if entry.run_id not in by_run and entry.ended_at and entry.ended_at > since:  # revised by another process
                 await self._read_again(entry.id)
 
     async def _look(self) -> None:
@@ -175,10 +182,13 @@ class Watcher:
     def _take(self, found: Entry) -> None:
         """Know what is written down of a request; whoever holds it sees the change."""
         entry = self.entries.setdefault(found.id, found)
+        if entry.ended_at and not found.ended_at:  # read before it ended
+            return
         for name in register.CHANGING:
-            setattr(entry, name, getattr(found, name))
+            if (value := getattr(found, name)) is not None or entry.ended_at:
+                setattr(entry, name, value)
 
-    def in_background(self, doing: Callable[[], Awaitable[None]]) -> None:
+    def in_background(self, doing: Callable[[], Awaitable[object]]) -> None:
         """Do this beside everything else."""
         task = asyncio.create_task(_do(doing))
         self.background.add(task)
@@ -194,33 +204,36 @@ class Watcher:
             del self.entries[entry_id]
 
 
-async def _do(doing: Callable[[], Awaitable[None]]) -> None:
+async def _do(doing: Callable[[], Awaitable[object]]) -> None:
     await doing()
 
 
 async def _repeat(doing: Callable[[], Awaitable[None]], seconds: float, sooner: asyncio.Event | None = None) -> None:
-    """For ever, so often, or as soon as this happens."""
-    sooner = sooner or asyncio.Event()
+    """For ever, so often, or as soon as this happens; less often while it fails."""
+    sooner, pause = sooner or asyncio.Event(), seconds
     while True:
         sooner.clear()
-        await attempt(doing())
+        pause = seconds if await attempt(doing()) else max(seconds, min(2 * pause, LONGEST_PAUSE))
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(pause):
                 await sooner.wait()
         except TimeoutError:
             continue
 
 
-async def attempt(doing: Awaitable[None]) -> None:
-    """Do what may be done again: what cannot be done now is done at the next look."""
+async def attempt(doing: Awaitable[None]) -> bool:
+    """Do what may be done again: what cannot be done now is done at the next look. Whether it was."""
     try:
         await doing
     except UNREACHABLE as error:
-        log.warning("the Prefect server or the ledger does not answer: %s", error)
+        log.warning("the Prefect server or the ledger does not answer: %s", in_a_line(error))
     except LtxFlowsError as error:
         log.warning("%s", error)
     except Exception:
         log.exception("a defect in looking after the requests; the others go on")
+    else:
+        return True
+    return False
 
 
 def _is_too_late(entry: Entry) -> bool:
