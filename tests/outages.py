@@ -1,6 +1,7 @@
 """Parts taken away: Prefect's server or its database under a training, and any part of a `serve` in turn."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -36,38 +37,53 @@ PARTS = {  # of a `serve`, and what their command lines hold
 PASSING = ("run", "training")  # there only while a request is worked on
 DATABASE = "database"
 SECONDS_BETWEEN_LOOKS = 0.2
-LATEST_IN_ITS_LIFE = 5.0  # seconds after it was seen, a run or a training is killed
+PATIENCE = 0.9  # of the time from one kill to the next: so long a part is waited for
+LATEST_IN_ITS_LIFE = 4.0  # seconds after it was seen, a run or a training is killed
+
+
+class Worker(Machine):
+    """As one of a team is started: it looks for runs, and gives up, no sooner than Prefect has it."""
+
+    def __init__(self, home, environment):
+        self.home, self.environment = home, environment
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--pool", "ltx-gpu"]
+        with (home / "worker.log").open("a") as log:
+            self.process = subprocess.Popen([*command, "--limit", "1"], env=environment, stdout=log, stderr=log)
 
 
 class Site:
     """A Prefect server, a worker, and what they keep: in files, or all of it in databases of PostgreSQL."""
 
     def __init__(self, folder, steps, postgresql=None):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        settings = {"LTX_FLOWS_ALLOW_FILE_ROOT": str(folder), "LTX_FLOWS_STORE_PATIENCE_SECONDS": "300"}
-        prefect = None
+        self.folder, self.worker = folder, None
+        self.home = folder / "home"
+        self.home.mkdir(parents=True)
+        prefect, ledger = None, {}
         if postgresql:
             mark = uuid4().hex
             prefect = another(postgresql, f"prefect_{mark}").replace("psycopg", "asyncpg")
-            settings["LTX_FLOWS_DATABASE_URL"] = another(postgresql, f"ledger_{mark}")
+            ledger = {"LTX_FLOWS_DATABASE_URL": another(postgresql, f"ledger_{mark}")}
         self.body = body_of(folder / "files", steps)
         self.server = Server(folder / "server", prefect)
-        self.settings = settings | {"PREFECT_API_URL": self.server.url}
-        self.machine = Machine(folder / "home", self.settings)
+        self.environment = {**os.environ, **ledger, "LTX_FLOWS_HOME": str(self.home), "LTX_FLOWS_BASE_MODEL": "tiny"}
+        self.environment |= {"LTX_FLOWS_ALLOW_FILE_ROOT": str(folder), "LTX_FLOWS_STORE_PATIENCE_SECONDS": "300"}
+        self.environment |= {"PREFECT_API_URL": self.server.url, "PREFECT_HOME": str(self.home / "prefect")}
+        self.environment["PATH"] = f"{PROGRAM.parent}:{os.environ['PATH']}"  # runs are started as `python`
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        self.machine.lose()
+        if self.worker:
+            self.worker.lose()
         self.server.kill()
 
     def start_run(self):
-        """As a person starts one on Prefect's pages; its id."""
-        deploy(self.machine.environment)
+        """As a person starts one on Prefect's pages; its id. The worker comes after it, and so finds it at once."""
+        deploy(self.environment)
         deployment = self.ask("GET", f"deployments/name/{NAME}/prod")["id"]
         made = self.ask("POST", f"deployments/{deployment}/create_flow_run", {"parameters": {"request": self.body}})
+        self.worker = Worker(self.home, self.environment)
         return made["id"]
 
     def ask(self, method, path, body=None):
@@ -86,11 +102,11 @@ class Site:
         return answer.is_success
 
     def trains(self):
-        return bool(self.machine.runs("tasks.training"))
+        return bool(self.worker.runs("tasks.training"))
 
     def learns(self):
         """Whether it has begun with its optimisation steps."""
-        return self.trains() and f" of {self.body['number_of_steps']}: loss" in self.machine.log
+        return self.trains() and f" of {self.body['number_of_steps']}: loss" in self.worker.log
 
 
 @dataclass
@@ -149,11 +165,11 @@ def under_a_training(site, outage):
     away, trained = time.monotonic() - since, site.trains()
     until(partial(_has_ended, site, run_id), LONGEST_RUN)
     states = site.ask("GET", f"flow_run_states/?flow_run_id={run_id}")
-    lora = site.machine.home / "outputs" / run_id / "lora.safetensors"
+    lora = site.home / "outputs" / run_id / "lora.safetensors"
     return Ended(
         [state["name"] for state in sorted(states, key=lambda state: state["timestamp"])],
         site.ask("GET", f"flow_runs/{run_id}")["run_count"],
-        json.loads(said(site.machine.environment, "bills", "--json")),
+        json.loads(said(site.environment, "bills", "--json")),
         lora.read_bytes() if lora.exists() else b"",
         trained,
         away,
@@ -174,7 +190,7 @@ def let_alone(folder, site):
     folder.mkdir(parents=True, exist_ok=True)
     request = folder / "request.json"
     request.write_text(json.dumps(site.body))
-    environment = {**site.machine.environment, "LTX_FLOWS_HOME": str(folder / "home")}
+    environment = {**site.environment, "LTX_FLOWS_HOME": str(folder / "home")}
     environment.pop("LTX_FLOWS_DATABASE_URL", None)
     return path_of(json.loads(said(environment, "run", NAME, str(request)))["lora_file"]).read_bytes()
 
@@ -233,7 +249,7 @@ class Killer:
             if part == DATABASE:
                 self.restart_database(kill)
             else:
-                self.strike(kill, every / 2)
+                self.strike(kill, PATIENCE * every)
             if kill.pids or not self.done.is_set():
                 self.kills.append(kill)
 

@@ -50,8 +50,9 @@ def test_it_takes_postgresql_by_one_setting_asks_for_its_password_and_ends_with_
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{url}/health")
     assert not (home / "prefect" / "prefect.db").exists()
-    tables = inspect(create_engine(database)).get_table_names()
-    assert "flow_run" in tables
+    prefects = create_engine(database)
+    assert "flow_run" in inspect(prefects).get_table_names()
+    prefects.dispose()
     with engine.connect() as connection:
         connection.exec_driver_sql("DROP DATABASE keeper WITH (FORCE)")
     engine.dispose()

@@ -6,9 +6,9 @@ import pytest
 
 from tests.outages import Site, let_alone, server_away, under_a_training
 
-pytestmark = [pytest.mark.slow(seconds=110), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow(seconds=90), pytest.mark.timeout(300)]
 
-STEPS = 900  # the training goes on for a while after the server is gone
+STEPS = 500  # the training goes on for a while after the server is gone
 SECONDS_AWAY = 6.0
 
 

@@ -338,13 +338,14 @@ def test_a_client_that_gives_up_waiting_and_asks_again_does_not_train_twice():
     async def run(service, _):
         url = f"/run{APP}/extend-prefix"
         asked = [asyncio.create_task(service.http.post(url, json=BODY)) for _ in range(2)]
-        await asyncio.sleep(0.2)
+        while not service.runs.started:
+            await asyncio.sleep(0.05)
         asked[0].cancel()
         await finishing(service)
         after = await service.http.post(url, json=BODY)  # it came too late for the end, and asks once more
         other = asyncio.create_task(service.http.post(url, json=BODY | {"rank": 64}))
-        await asyncio.sleep(0.2)
-        await service.app.state.watcher.start_due()
+        while len(service.runs.started) < 2:
+            await asyncio.sleep(0.05)
         other.cancel()
         return (await asked[1]).status_code, after.status_code, len(service.runs.started)
 

@@ -48,10 +48,11 @@ def _add_endpoint(name: str) -> None:
         entry = await asked_for(request, endpoint, owner, fal_webhook)
         watcher = watcher_of(request)
         mark = sha256(json.dumps([entry.endpoint, entry.body], sort_keys=True).encode()).hexdigest()
-        known = _same(watcher, entry.owner, mark)
-        if known is None:
-            marked = entry.model_copy(update={"idempotency_key": f"run {mark} {uuid4().hex}"})
-            known = await watcher.submit(marked)
+        async with watcher.joining:
+            known = _same(watcher, entry.owner, mark)
+            if known is None:
+                marked = entry.model_copy(update={"idempotency_key": f"run {mark} {uuid4().hex}"})
+                known = await watcher.submit(marked)
         while not known.ended_at and not await request.is_disconnected():
             await _end_of(watcher, known)
         return answer_of(known)

@@ -45,6 +45,7 @@ class Watcher:
         self.entries: dict[str, Entry] = {}
         self.changed = asyncio.Condition()
         self.looking = asyncio.Lock()  # else a request could end twice
+        self.joining = asyncio.Lock()  # of who asks for the same as somebody else: see direct.py
         self.background: set[asyncio.Task[None]] = set()
         self.inspector = Inspector(runs)
         self.starter = Starter(runs, self._end)
