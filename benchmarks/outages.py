@@ -2,9 +2,10 @@
 
     python benchmarks/outages.py [--down 6 120] [--on sqlite postgresql] [--database-down 60] [--pace 80]
 
-The server is killed for so many seconds: under a training that goes on until it is back, and, from a minute on, under
-one that ends meanwhile. PostgreSQL, which then keeps the ledger, too, is ended without a word, and held still. A run
-has to end Completed, begun once and never called crashed, with one bill and the same bytes as a run let alone.
+The server is killed for so many seconds: under a training that goes on until it is back; also, for less than a minute,
+as the run begins, and for more, under a training that ends meanwhile. PostgreSQL, which then keeps the ledger, too, is
+ended without a word, and held still. A run has to end Completed, begun once and never called crashed, with one bill and
+the same bytes as a run let alone.
 """
 
 import argparse
@@ -29,12 +30,13 @@ from tests.outages import (
     database_silent,
     let_alone,
     server_away,
-    under_a_training,
+    under_a_run,
 )
 
 SHORT = 1500  # steps
 SECONDS_TO_START = 20.0  # of the server
 LONG = 60.0  # so long away, and a short training has ended
+UNDER = {True: "going when it is back", False: "ended when it is back", None: "as its run begins"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Case:
     told: str
     steps: int
     outage: Callable[[Site], None]
-    goes_on: bool  # the training, until all is there again
+    goes_on: bool | None  # the training, until all is there again; None: it may not have begun by then
+    when: Callable[[Site], bool] = Site.learns
 
 
 def main() -> int:
@@ -74,6 +77,8 @@ def cases(options: argparse.Namespace, database: postgres.Database | None) -> It
             yield Case(kind, told, steps_for(seconds, options.pace), outage, goes_on=True)
             if seconds >= LONG:
                 yield Case(kind, told, SHORT, outage, goes_on=False)
+            else:
+                yield Case(kind, told, SHORT, outage, goes_on=None, when=Site.begins)
         if kind == "postgresql":
             for seconds in options.database_down:
                 for outage, word in ((database_away, "ended"), (database_silent, "held still")):
@@ -94,20 +99,20 @@ def carry_out(folder: Path, case: Case, database: postgres.Database | None, alon
         if case.steps not in alone:
             alone[case.steps] = let_alone(folder / "alone", site)
         try:
-            ended = under_a_training(site, case.outage)
+            ended = under_a_run(site, case.outage, case.when)
             wrong = ended.faults(alone[case.steps]) + otherwise_than_meant(case, ended)
         except AssertionError:
             ended, wrong = None, [f"not ended {LONGEST_RUN:.0f} s later"]
     away = f"{ended.away:5.0f} s until all answered" if ended else ""
-    under = f"{case.steps} steps, {'going' if case.goes_on else 'ended'} when it is back"
+    under = f"{case.steps} steps, {UNDER[case.goes_on]}"
     how = "; ".join(wrong) or "as if nothing had been"
-    print(f"{case.kind:10} {case.told:26} {under:36} {away}  {how}  ({time.monotonic() - begun:.0f} s)", flush=True)
+    print(f"{case.kind:10} {case.told:26} {under:34} {away}  {how}  ({time.monotonic() - begun:.0f} s)", flush=True)
     return wrong
 
 
 def otherwise_than_meant(case: Case, ended: Ended) -> list[str]:
     """A case that was another one proves nothing."""
-    if ended.trained is case.goes_on:
+    if case.goes_on is None or ended.trained is case.goes_on:
         return []
     return ["the training went on when all was back" if ended.trained else "the training had ended before"]
 

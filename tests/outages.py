@@ -101,6 +101,10 @@ class Site:
             answers.append(answer.json())
         return answer.is_success
 
+    def begins(self):
+        """Whether the run's process is there, which asks the server much before it trains."""
+        return bool(self.worker.runs("prefect.engine"))
+
     def trains(self):
         return bool(self.worker.runs("tasks.training"))
 
@@ -155,10 +159,10 @@ def database_silent(database, site, seconds):
     database.let_go()
 
 
-def under_a_training(site, outage):
-    """Start a run, take something away while it trains, and see how it ends."""
+def under_a_run(site, outage, when=Site.learns):
+    """Start a run, take something away while it trains or at another time, and see how it ends."""
     run_id = site.start_run()
-    until(site.learns)
+    until(lambda: when(site))
     since = time.monotonic()
     outage(site)
     site.ask("GET", f"flow_runs/{run_id}")

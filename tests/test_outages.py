@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from tests.outages import Site, let_alone, server_away, under_a_training
+from tests.outages import Site, let_alone, server_away, under_a_run
 
 pytestmark = [pytest.mark.slow(seconds=90), pytest.mark.timeout(300)]
 
@@ -21,8 +21,8 @@ def run_alone(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_server_killed_under_a_training_and_started_again_changes_nothing(request, kind, tmp_path, run_alone):
+def test_a_server_killed_under_a_run_and_started_again_changes_nothing(request, kind, tmp_path, run_alone):
     database = request.getfixturevalue("postgresql") if kind == "postgresql" else None
     with Site(tmp_path / "site", STEPS, database) as site:
-        ended = under_a_training(site, partial(server_away, seconds=SECONDS_AWAY))
+        ended = under_a_run(site, partial(server_away, seconds=SECONDS_AWAY))
     assert ended.faults(run_alone) == []
