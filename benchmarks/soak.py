@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests import postgres
 from tests import service as serving
-from tests.outages import PASSING, Kill, Killer, part_of
+from tests.killer import PASSING, Kill, Killer, part_of
 from tests.service import Receiver, Service, small_request
 
 LASTING = ("API", "keeper", "Prefect's server", "worker")

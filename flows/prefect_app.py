@@ -11,6 +11,7 @@ ours to the browser: both are refused before Prefect hears of them.
 import asyncio
 import socket
 import sys
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before asking again
 BUSY = 503
 READING = ("GET", "HEAD", "OPTIONS")
+HELD_BACK = timedelta(seconds=10)  # an event, for the one before it, which a server that began anew has not heard
 OWN_WAY = ("concurrency_limits",)  # their 503 and 423 say that somebody has to wait, and tell the client how long
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ENTRANCE = "/enter"
@@ -131,8 +133,10 @@ def _again(messages: list[Message], receive: Receive) -> Receive:
 def whole_app() -> ASGIApp:
     """Prefect's application and what stands before it."""
     from prefect.server.api.server import create_app  # noqa: PLC0415  # a second: only where it is served
+    from prefect.server.events.ordering import memory  # noqa: PLC0415
     from prefect.settings import get_current_settings  # noqa: PLC0415
 
+    memory.PRECEDING_EVENT_LOOKBACK = HELD_BACK  # type: ignore[attr-defined]  # it is Prefect's own constant
     app = create_app(final=True)
     database = get_current_settings().server.database.connection_url
     on_sqlite = database is None or database.get_secret_value().startswith("sqlite")

@@ -34,9 +34,9 @@ def recover(pool: str, worker: str, *, alone: bool) -> list[FlowRun]:
 
 async def let_go_on(client: PrefectClient, run_id: UUID) -> None:
     """Schedule a run again that has crashed."""
+    run = await client.read_flow_run(run_id)
     await client.request("PATCH", "/flow_runs/{id}", path_params={"id": run_id}, json=NO_PROCESS)
-    message = "its process ended before it did; it goes on where it was"
-    await client.set_flow_run_state(run_id, AwaitingRetry(message=message), force=True)
+    await client.set_flow_run_state(run_id, _in_its_turn(run, "its process ended before it did"), force=True)
 
 
 def _held(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
@@ -54,6 +54,10 @@ def _let_go(client: SyncPrefectClient, run: FlowRun) -> None:
     if run.state_type is StateType.CANCELLING:
         state = Cancelled(message="its worker ended before it did")
     else:
-        turn = run.expected_start_time  # before those that have been queued since
-        state = AwaitingRetry(scheduled_time=turn, message="its worker ended; it goes on where it was")
+        state = _in_its_turn(run, "its worker ended")
     client.set_flow_run_state(run.id, state, force=True)
+
+
+def _in_its_turn(run: FlowRun, ended: str) -> State[None]:
+    """Scheduled before those that have been queued since."""
+    return AwaitingRetry(scheduled_time=run.expected_start_time, message=f"{ended}; it goes on where it was")

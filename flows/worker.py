@@ -72,6 +72,7 @@ def _environment() -> dict[str, str]:
     usual = {
         "PREFECT_WORKER_QUERY_SECONDS": "2",  # else a run waits up to 15 s for somebody to look
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_PLUGINS_ENABLED": "true",  # it waits for a server that is away (patience.py)
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve each other where cores are shared
     }
     return usual | os.environ | {"PATH": programs, PARENT: str(os.getpid())}

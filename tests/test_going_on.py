@@ -68,9 +68,11 @@ def test_one_that_nobody_lets_go_on_is_let_go_on_by_the_api(client, run, monkeyp
     monkeypatch.setattr(runs_module, "SECONDS_FOR_THE_SERVER", 0)
     client.update_flow_run(run.id, infrastructure_pid="4711")
     crash(client, run)
+    turn = client.read_flow_run(run.id).expected_start_time
     assert not standing(run).final
     found = client.read_flow_run(run.id)
     assert (found.state_name, found.infrastructure_pid) == ("AwaitingRetry", None)
+    assert found.next_scheduled_start_time == turn  # before those that have been queued since
 
 
 def test_after_a_few_tries_it_has_ended(client, run, monkeypatch):
