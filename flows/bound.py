@@ -18,12 +18,18 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 def end_with_parent(parent: int) -> None:
     """Be killed when the parent ends: by the kernel on Linux, elsewhere by a thread that looks."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    else:
+    if not die_with_parent():
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     if os.getppid() != parent:  # it ended before the kernel was told
         os._exit(1)
+
+
+def die_with_parent() -> bool:
+    """Let the kernel kill this process when its parent ends; False where it cannot."""
+    if sys.platform != "linux":
+        return False
+    ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    return True
 
 
 def _watch(parent: int) -> None:

@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from flows.privacy import without_secrets
 from models.sampler import Guidance
 from schemas.endpoint import Endpoint
+from schemas.redaction import without_secrets
 from schemas.request import TrainRequest
 from tasks.base import Base
 from tasks.train import Previewing, Training

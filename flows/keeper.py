@@ -3,7 +3,6 @@
 A server that ends before that is started again at the same address: runs, workers and the API wait for it.
 """
 
-import ctypes
 import os
 import signal
 import socket
@@ -15,11 +14,11 @@ from contextlib import suppress
 from fcntl import LOCK_EX
 from pathlib import Path
 
+from flows.bound import die_with_parent
 from flows.server import ADDRESS, PASSWORD, POLL_SECONDS, auth_string, healthy, lock, prefect_environment
 from schemas.settings import settings
 
 STOP_SECONDS = 20
-PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before the server is started again
 STEADY_SECONDS = 60.0  # after so long without an end it starts again at once
 
@@ -74,7 +73,7 @@ class Keeper:
             self.command,
             env=self.environment,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  # it takes no lock
+            preexec_fn=die_with_parent,  # noqa: PLW1509  # it takes no lock
         )
 
 
@@ -97,12 +96,6 @@ def _server_environment(folder: Path, port: int, url: str) -> dict[str, str]:
 def _driver(kind: str) -> str:
     """Prefect's server needs an asynchronous one, whatever the ledger is reached by."""
     return {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}.get(kind.split("+", maxsplit=1)[0], kind)
-
-
-def _die_with_parent() -> None:
-    """Let the kernel end the server if the keeper itself is killed. Linux only; elsewhere it stays."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _usual_port(remembered: Path) -> tuple[socket.socket, int]:

@@ -14,10 +14,10 @@ from prefect.logging.handlers import APILogWorker
 from prefect.states import Pending
 
 from flows.endpoints import FLOWS
-from flows.privacy import without_secrets
 from flows.reuse import reused_steps
 from flows.unfinished import Unfinished
 from schemas.errors import ServerUnavailable
+from schemas.redaction import in_a_line, without_secrets
 from schemas.request import TrainRequest
 from tasks.run_id import DELIVERED_AS
 
@@ -35,9 +35,9 @@ def run_here(endpoint: str, request: TrainRequest, note: Unfinished) -> Any:
         if state.state_details.flow_run_id and (reused := reused_steps(state.state_details.flow_run_id)):
             print(f"reused from earlier runs: {', '.join(reused)}", file=sys.stderr)
     except (httpx.HTTPError, PrefectException) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ServerUnavailable(
-            f"the Prefect server does not answer any more ({reason}); typed again, the run goes on where it was"
+            f"the Prefect server does not answer any more ({in_a_line(error)}); "
+            "typed again, the run goes on where it was"
         ) from error
     return outcome
 

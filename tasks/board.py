@@ -13,7 +13,9 @@ from functools import lru_cache
 import httpx
 from prefect.exceptions import PrefectException
 
-UNREACHABLE = (httpx.HTTPError, PrefectException, OSError, TimeoutError)
+from schemas.redaction import in_a_line
+
+UNREACHABLE = (httpx.HTTPError, PrefectException, OSError)
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds before Prefect is asked again
 log = logging.getLogger("ltx_flows.run")
 
@@ -54,7 +56,7 @@ class Board:
                 work()
                 pause = FIRST_PAUSE
             except UNREACHABLE as error:
-                log.warning("the run's page could not be brought up to date (%s); the run goes on", _short(error))
+                log.warning("the run's page could not be brought up to date (%s); the run goes on", in_a_line(error))
                 self._again(name, work)
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -75,7 +77,3 @@ class Board:
 def board() -> Board:
     """The board of this process."""
     return Board()
-
-
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:160]

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Column, MetaData, String, Table, Text, insert, select, update
+from sqlalchemy import Column, MetaData, String, Table, Text, select
 
 from schemas.rejections import InputRejected, bounded
 from schemas.result import TrainingResult
 from schemas.store_errors import LedgerUnavailable
 from tasks.ledger import ledger
+from tasks.rows import put_row
 
 OUTCOMES = Table(
     "outcomes", MetaData(), Column("run_id", String(36), primary_key=True), Column("body", Text, nullable=False)
@@ -38,8 +39,5 @@ def outcome(run_id: str) -> dict[str, Any] | None:
 
 
 def _tell(run_id: str, body: dict[str, Any]) -> None:
-    text = json.dumps(body)
     with ledger() as connection:
-        told = connection.execute(update(OUTCOMES).where(OUTCOMES.c.run_id == run_id).values(body=text))
-        if not told.rowcount:  # a run has one process at a time
-            connection.execute(insert(OUTCOMES).values(run_id=run_id, body=text))
+        put_row(connection, OUTCOMES, {"run_id": run_id, "body": json.dumps(body)})

@@ -17,12 +17,16 @@ def uploaded_url(file: MediaFile) -> str:
 
 def content_of(url: str) -> str | None:
     """The sha256 that such an address names; None of any other."""
-    found = _URL.fullmatch(url)
-    return found[1] if found else None
+    return _parts(url)[0]
 
 
 def uploaded(url: str) -> MediaFile | None:
     """The file behind such an address, or None where there is none (any more)."""
+    sha256, name = _parts(url)
+    size = store().size(media_address(sha256)) if sha256 else None
+    return MediaFile(name=unquote(name), sha256=sha256, size=size) if sha256 and size is not None else None
+
+
+def _parts(url: str) -> tuple[str | None, str]:
     found = _URL.fullmatch(url)
-    size = store().size(media_address(found[1])) if found else None
-    return MediaFile(name=unquote(found[2]), sha256=found[1], size=size) if found and size is not None else None
+    return (found[1], found[2]) if found else (None, "")

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from flows.privacy import for_clients
 from flows.service import plan
 from schemas.endpoints import ENDPOINTS
+from schemas.redaction import for_clients
 from schemas.rejections import MOST_FAULTS, RequestRejected
 from schemas.settings import settings
 from schemas.store_errors import LedgerUnavailable

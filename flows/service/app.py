@@ -15,15 +15,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from flows.privacy import for_clients
 from flows.service import direct, files, multipart, pages, plan, queue, uploads, webhooks
 from flows.service.addresses import forget_abandoned
 from flows.service.guard import Guard
 from flows.service.middleware import BodyLimit, Proxy, RequestId, WithoutQueries
 from flows.service.runs import PrefectRuns, Runs
-from flows.service.watcher import UNREACHABLE, Watcher, attempt
+from flows.service.watcher import MAY_PASS, Watcher, attempt
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import LtxFlowsError
+from schemas.redaction import for_clients
 from schemas.rejections import InputRejected, bounded
 from schemas.settings import settings
 from tasks.home import private_home
@@ -83,7 +83,7 @@ def create_app(runs: Runs | None = None, names: Sequence[str] = ()) -> FastAPI:
     logging.getLogger("uvicorn.access").addFilter(WithoutQueries())
     app.add_exception_handler(InputRejected, _rejected)
     app.add_exception_handler(RequestValidationError, _invalid)
-    for kind in (LtxFlowsError, *UNREACHABLE):
+    for kind in (LtxFlowsError, *MAY_PASS):
         app.add_exception_handler(kind, _unavailable)
     app.add_exception_handler(Exception, _broken)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -3,7 +3,6 @@
 Clients that give up waiting ask again, up to ten times: who asks for the same again waits for the same training.
 """
 
-import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -54,7 +53,7 @@ def _add_endpoint(name: str) -> None:
                 marked = entry.model_copy(update={"idempotency_key": f"run {mark} {uuid4().hex}"})
                 known = await watcher.submit(marked)
         while not known.ended_at and not await request.is_disconnected():
-            await _end_of(watcher, known)
+            await watcher.wait(lambda: known.ended_at is not None, SECONDS_BETWEEN_LOOKS)
         return answer_of(known)
 
 
@@ -70,12 +69,3 @@ def _same(watcher: Watcher, owner: str, mark: str) -> Entry | None:
         if entry.owner == owner and key.startswith(f"run {mark} ") and (entry.ended_at or since) >= since:
             return entry
     return None
-
-
-async def _end_of(watcher: Watcher, entry: Entry) -> None:
-    """Wait for it, but not for long."""
-    try:
-        async with asyncio.timeout(SECONDS_BETWEEN_LOOKS), watcher.changed:
-            await watcher.changed.wait_for(lambda: entry.ended_at is not None)
-    except TimeoutError:
-        return

@@ -5,8 +5,8 @@ Source: facts/fal-contract.md, section 2.
 
 from typing import Any
 
-from flows.privacy import for_clients
 from flows.service.runs import RunState
+from schemas.redaction import for_clients
 
 Ending = tuple[int, dict[str, Any]]
 FINISHED = ("Completed", "Crashed", "Cancelled")  # either of the latter may come after it was billed

@@ -12,7 +12,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from flows.privacy import without_secrets
 from flows.server import prefect_url
 from flows.service import register
 from flows.service.keys import Owner
@@ -20,6 +19,7 @@ from flows.service.links import link
 from flows.service.queue import APP, watcher_of
 from flows.service.register import Entry
 from schemas.endpoints import ENDPOINTS
+from schemas.redaction import without_secrets
 
 SHOWN = 200
 HEADERS = {

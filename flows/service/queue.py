@@ -5,7 +5,7 @@ Source: facts/fal-contract.md, sections 1 and 2. Follow-up URLs leave out the en
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -241,13 +241,4 @@ async def _events(request: Request, entry: Entry, logs: bool) -> AsyncIterator[s
             yield ": still here\n\n"
         if entry.ended_at:
             return
-        await _wait(watcher, news)
-
-
-async def _wait(watcher: Watcher, news: Callable[[], bool]) -> None:
-    """Until there is something new, or a sign of life is due."""
-    try:
-        async with asyncio.timeout(SECONDS_BETWEEN_SIGNS), watcher.changed:
-            await watcher.changed.wait_for(news)
-    except TimeoutError:
-        return
+        await watcher.wait(news, SECONDS_BETWEEN_SIGNS)

@@ -22,11 +22,11 @@ from prefect.client.schemas.sorting import LogSort
 from prefect.states import Failed
 
 from flows.cancellation import call_off
-from flows.privacy import for_clients
 from flows.recovery import let_go_on
 from flows.service.register import Entry, LogLine
 from flows.watches import MOST_TRIES
 from schemas.errors import ServerUnavailable
+from schemas.redaction import for_clients
 
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR", 50: "ERROR"}
 LOGS_AT_ONCE = 200  # Prefect's limit, as is the next

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 import httpx
 from prefect.exceptions import PrefectException
 
-from flows.privacy import in_a_line
 from flows.service import register
 from flows.service.endings import CANCELLED, TOO_LATE, Ending, failed, not_started
 from flows.service.register import Entry
 from flows.service.runs import NotDeployed, Runs
 from schemas.errors import LtxFlowsError
+from schemas.redaction import in_a_line
 
 AT_ONCE = 4
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds before it is tried again

@@ -9,10 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-import httpx
-from prefect.exceptions import PrefectException
-
-from flows.privacy import in_a_line
 from flows.service import register
 from flows.service.delivering import Deliveries
 from flows.service.endings import FINISHED, TOO_LATE, Ending, ending
@@ -21,6 +17,8 @@ from flows.service.register import PENDING, Entry
 from flows.service.runs import Runs, RunState
 from flows.service.starting import Starter
 from schemas.errors import LtxFlowsError, MayPass
+from schemas.redaction import in_a_line
+from tasks.board import UNREACHABLE
 from tasks.outcomes import outcome
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -31,7 +29,7 @@ SECONDS_FOR_A_CANCEL = 5.0
 LATE = timedelta(seconds=10)  # a run's last lines reach Prefect after its end
 ENDED_KEPT = 1000  # in memory; older ones are read when asked for
 MAY_GO_ON, MOST_REVISED = timedelta(days=7), 1000  # failed requests of which somebody may still let the run go on
-UNREACHABLE = (httpx.HTTPError, PrefectException, MayPass, OSError)
+MAY_PASS = (*UNREACHABLE, MayPass)
 GONE = RunState("Crashed", "its Prefect run was deleted", None, final=True)
 CALLED_OFF = ("Cancelling", "Cancelled")
 log = logging.getLogger("ltx_flows.service")
@@ -78,6 +76,14 @@ class Watcher:
             self.in_background(lambda: attempt(self.inspector.look(entry)))
         self._count_queue()
         return entry
+
+    async def wait(self, news: Callable[[], bool], seconds: float) -> None:
+        """Until there is something new, but not for longer than this."""
+        try:
+            async with asyncio.timeout(seconds), self.changed:
+                await self.changed.wait_for(news)
+        except TimeoutError:
+            return
 
     async def find(self, entry_id: str, owner: str) -> Entry | None:
         """A request of this owner."""
@@ -226,7 +232,7 @@ async def attempt(doing: Awaitable[None]) -> bool:
     """Do what may be done again: what cannot be done now is done at the next look. Whether it was."""
     try:
         await doing
-    except UNREACHABLE as error:
+    except MAY_PASS as error:
         log.warning("the Prefect server or the ledger does not answer: %s", in_a_line(error))
     except LtxFlowsError as error:
         log.warning("%s", error)

@@ -13,10 +13,10 @@ import traceback
 
 import pytest
 
-from flows.privacy import without_secrets
 from flows.unfinished import Unfinished, unfinished
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import LtxFlowsError
+from schemas.redaction import without_secrets
 from schemas.rejections import TRAINING_DATA
 from schemas.settings import settings
 from tasks.fetching import fetch, name_of, state_of
