@@ -13,7 +13,7 @@ from schemas.media import Frozen
 from schemas.settings import BaseWeights, settings
 from tasks.hub import fetch_snapshot, newest_revision, snapshot
 from tasks.run_id import current_run
-from tasks.step import Progress, worth_retrying
+from tasks.step import AS_JSON, Progress, worth_retrying
 from tasks.store import key_of, store
 
 Weights = dict[str, str]  # component -> fingerprint; goes into cache keys, where paths must not
@@ -90,14 +90,14 @@ def _located(name: str, revision: str | None, home: str) -> str:
 
 def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
     """Within a run and its retries it is looked up once; another run looks again."""
-    return f"base/v1/{context.task_run.flow_run_id}/{key_of(arguments['name'])}"
+    return f"base/v2/{context.task_run.flow_run_id}/{key_of(arguments['name'])}"
 
 
 @task(
     task_run_name="base model",
     cache_key_fn=once_per_run,
     persist_result=True,
-    result_serializer="json",
+    result_serializer=AS_JSON,
     retries=2,
     retry_delay_seconds=[10, 60],
     retry_condition_fn=worth_retrying,

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from schemas.media import MediaFile
 from schemas.rejections import Loc
 from tasks.fetching import fetch, state_of
-from tasks.step import Progress, note_in_use, worth_retrying
+from tasks.step import AS_JSON, Progress, note_in_use, worth_retrying
 from tasks.store import key_of, media_address, store
 
 
@@ -28,14 +28,14 @@ def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
 
     Of a file of this machine it is seen at once whether they have.
     """
-    return f"download/v1/{context.task_run.flow_run_id}/{key_of(arguments['url'], state_of(arguments['url']))}"
+    return f"download/v2/{context.task_run.flow_run_id}/{key_of(arguments['url'], state_of(arguments['url']))}"
 
 
 @task(
     task_run_name="download",
     cache_key_fn=once_per_run,
     persist_result=True,
-    result_serializer="json",
+    result_serializer=AS_JSON,
     retries=3,
     retry_delay_seconds=[2, 10, 30],
     retry_condition_fn=worth_retrying,

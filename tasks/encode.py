@@ -118,7 +118,7 @@ def _use(artifacts: Sequence[Artifact]) -> None:
         record_usage(run_id, [artifact.address for artifact in artifacts])
 
 
-@step("encode", version=2)
+@step("encode", version=3)
 def encode(
     samples: tuple[FittedSample, ...],
     trigger_phrase: str,

@@ -5,7 +5,7 @@ from tasks.extracting import Extracted, extract_archive
 from tasks.step import step
 
 
-@step("extract", version=1)
+@step("extract", version=2)
 def extract(archive: MediaFile) -> Extracted:
     """Archive -> its files, known by their content; nothing is unpacked into folders."""
     return extract_archive(archive)

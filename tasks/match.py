@@ -6,7 +6,7 @@ from tasks.matching import Matched, match_samples
 from tasks.step import step
 
 
-@step("match", version=2)
+@step("match", version=3)
 def match(extracted: Extracted, layout: Layout) -> Matched:
     """Files -> samples; all faults of the archive together."""
     return match_samples(extracted, layout)

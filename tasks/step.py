@@ -13,6 +13,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.serializers import JSONSerializer, prefect_json_object_decoder
 from prefect.tasks import Task
 from pydantic import BaseModel
 from tqdm import tqdm
@@ -31,6 +32,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def decoded(data: dict[str, Any]) -> Any:
+    """A part of a step's result, read back.
+
+    Prefect writes the class's name beside it, and takes the bare JSON where no class has that name any more. Refused,
+    the result counts as missing, and the step is done again.
+
+    Raises:
+        ValueError: no class has that name.
+    """
+    found = prefect_json_object_decoder(data)
+    if found is data and "__class__" in data:
+        raise ValueError(f"no class {data['__class__']}")
+    return found
+
+
+AS_JSON: JSONSerializer[Any] = JSONSerializer(object_decoder=f"{__name__}.decoded")
+
+
 def step_key(step: str, version: int) -> Callable[[TaskRunContext, dict[str, Any]], str]:
     """Cache key `<step>/v<version>/<sha256 of the arguments>`: raise the version when the step's result changes."""
 
@@ -45,15 +64,16 @@ def step(
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function a cached step: its arguments are its key, its result a small JSON manifest.
 
-    Raise `version` when the step makes something else of the same arguments. What its result names is in use from then
-    on.
+    Raise `version` when the step makes something else of the same arguments, or when its result's class has another
+    name. Artifacts have versions of their own: a step that is done again finds what it has made before. What its result
+    names is in use from then on.
     """
     delays = retry_delay_seconds or [5, 30]
     cached = task(
         task_run_name=name,
         cache_key_fn=step_key(name, version),
         persist_result=True,
-        result_serializer="json",
+        result_serializer=AS_JSON,
         retries=len(delays),
         retry_delay_seconds=delays,
         retry_condition_fn=worth_retrying,

@@ -272,7 +272,7 @@ class _Watcher:
                 assert_never(event)
 
 
-@step("train", version=VERSION)
+@step("train", version=5)
 def train(
     latents: Latents,
     plans: tuple[Plan, ...],

@@ -49,7 +49,7 @@ def make_reel(
     return Reel(file=reel, suffix=suffix)
 
 
-@step("validate", version=VERSION)
+@step("validate", version=4)
 def validate(
     adapter: Adapter,
     samples: tuple[FittedSample, ...],
