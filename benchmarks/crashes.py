@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests import postgres, s3
-from tests.chains import Chain, Ground, Runner, Server, carry_out, reference, requests_in, verdict
+from tests.support import postgres, s3
+from tests.support.chains import Chain, Ground, Runner, Server, carry_out, reference, requests_in, verdict
 
 
 def main() -> int:

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from schemas.media import Bucket, FittedSample, Fitting, Picture, Sample
 from schemas.plan import Track
 from schemas.settings import settings
-from tasks.ffmpeg import decode_video
 from tasks.fitting import fit_samples
-from tasks.keeping import keep
-from tasks.store import store
+from tasks.media.ffmpeg import decode_video
+from tasks.sources.keeping import keep
+from tasks.storage.store import store
 
 CLIPS, SECONDS, RATES = 10, 5, (24, 30, 60)
 BUCKET = Bucket.of(Picture(width=768, height=768, frames=89, fps=24))

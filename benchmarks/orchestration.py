@@ -29,11 +29,11 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from flows.server import prefect_server
+from flows.hosting.prefect_server import prefect_server
 from schemas.endpoints import ENDPOINTS
 from schemas.settings import settings
-from tasks.job import Finished
-from tasks.probe import AudioProbe, Probe
+from tasks.media.probe import AudioProbe, Probe
+from tasks.training.job import Finished
 
 STEPS = ("download", "extract", "match", "fit", "dataset_report", "encode", "train", "upload", "bill")
 NAME = "audio-extend-prefix"
@@ -76,7 +76,8 @@ def take_out_the_work() -> None:
         (job.folder / "losses.json").write_text("{}")
         return [Finished(adapter=job.folder / "lora.safetensors", losses=job.folder / "losses.json", previews=())]
 
-    from tasks import encoding, fitting, looking, train  # noqa: PLC0415  # they import Prefect
+    from tasks import encoding, fitting, train  # noqa: PLC0415  # they import Prefect
+    from tasks.dataset import inspect as looking  # noqa: PLC0415  # they import Prefect
 
     replacements: list[tuple[Any, str, Any]] = [
         (looking, "probe", lambda path, name, kind: probe),

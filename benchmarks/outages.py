@@ -21,8 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests import postgres
-from tests.outages import (
+from tests.support import postgres
+from tests.support.outages import (
     LONGEST_RUN,
     Ended,
     Site,

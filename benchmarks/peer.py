@@ -8,9 +8,9 @@ import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from models.adapter import targets
-from models.streams import Streams, training_loss
-from models.trainer import CLIP_NORM
+from models.engine.trainer import CLIP_NORM
+from models.ltx2.adapter import targets
+from models.training_inputs import Streams, training_loss
 from schemas.media import Modality
 
 MODALITIES: tuple[tuple[Modality, str, int], ...] = (("video", "", 3), ("audio", "audio_", 1))

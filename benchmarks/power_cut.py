@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.chains import Ground, Runner, Server, reference, requests_in
-from tests.power import Disk, is_possible
-from tests.power_cuts import cut_once
+from tests.support.chains import Ground, Runner, Server, reference, requests_in
+from tests.support.power import Disk, is_possible
+from tests.support.power_cuts import cut_once
 
 NAMES = ("audio-extend-prefix", "audio-extend-prefix", "extend-prefix")
 LONGEST_RUN = {"audio-extend-prefix": 22.0, "extend-prefix": 40.0}  # seconds, and a little more

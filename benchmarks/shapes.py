@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from diffusers import LTX2VideoTransformer3DModel
 
-from models.base import TINY, load_transformer, needed, pick_dtype, resolve
 from models.conditions import Grid
-from models.streams import TrainingSample
+from models.ltx2.loading import TINY, load_transformer, needed, pick_dtype, resolve
+from models.training_inputs import TrainingSample
 from schemas.endpoints import ENDPOINTS
 from schemas.media import Bucket, Modality, Picture, video_steps
 from schemas.plan import Plan

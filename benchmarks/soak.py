@@ -31,10 +31,10 @@ from sqlalchemy import create_engine, text
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests import postgres
-from tests import service as serving
-from tests.killer import PASSING, Kill, Killer, part_of
-from tests.service import Receiver, Service, small_request
+from tests.support import postgres
+from tests.support import service as serving
+from tests.support.killer import PASSING, Kill, Killer, part_of
+from tests.support.service import Receiver, Service, small_request
 
 LASTING = ("API", "keeper", "Prefect's server", "worker")
 LONGEST_AWAY = 90.0  # seconds, of a part that was killed

@@ -23,15 +23,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.peer import Peer
 from benchmarks.shapes import Base, Case, cases, random_clip
-from models.adapter import add_adapter
-from models.base import pick_device
-from models.feed import Feed, moved
-from models.linear import store_linears
-from models.memory import preflight
-from models.randomness import repeat_exactly
-from models.speed import compile_blocks, use_attention
-from models.streams import Streams
-from models.trainer import LoraTraining, Schedule, trainer_options
+from models.engine.acceleration import compile_blocks, use_attention
+from models.engine.batches import Feed, moved
+from models.engine.preflight import preflight
+from models.engine.rng import repeat_exactly
+from models.engine.trainer import LoraTraining, Schedule, trainer_options
+from models.ltx2.adapter import add_adapter
+from models.ltx2.loading import pick_device
+from models.training_inputs import Streams
+from models.weights.lora_linear import store_linears
 from schemas.media import Modality
 
 RANK = 32

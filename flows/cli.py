@@ -16,8 +16,8 @@ from schemas.errors import LtxFlowsError
 from schemas.rejections import Detail, InputRejected, RequestRejected
 from schemas.request import TrainRequest
 from schemas.settings import settings
-from tasks.fetching import check_all
-from tasks.home import private_home
+from tasks.sources.fetch import check_all
+from tasks.storage.home import private_home
 
 DONE, FAILED, REJECTED = 0, 1, 2
 
@@ -116,24 +116,24 @@ def _demo(options: argparse.Namespace, out: TextIO) -> None:
 
 
 def _serve(options: argparse.Namespace, out: TextIO) -> None:
-    from flows.serve import Serving, serve  # noqa: PLC0415
+    from flows.hosting.serve import Serving, serve  # noqa: PLC0415
 
     serve(Serving(options.host, options.port, options.tls_self_signed, options.tls_cert, options.tls_key), out)
 
 
 def _deploy(options: argparse.Namespace, out: TextIO) -> None:
-    from flows.server import ADDRESS, prefect_server  # noqa: PLC0415
+    from flows.hosting.prefect_server import ADDRESS, prefect_server  # noqa: PLC0415
 
     if not os.environ.get(ADDRESS):
         raise LtxFlowsError(f"set {ADDRESS} to the server of your team; for this machine alone: ltx-flows serve")
     with prefect_server():
-        from flows.deployments import deploy  # noqa: PLC0415
+        from flows.hosting.deployments import deploy  # noqa: PLC0415
 
         out.write("".join(f"{name}\n" for name in deploy(options.on, silence=True)))
 
 
 def _bills(options: argparse.Namespace, out: TextIO) -> None:
-    from tasks.ledger import as_csv, bills, table  # noqa: PLC0415
+    from tasks.ledger.database import as_csv, bills, table  # noqa: PLC0415
 
     private_home()
     rows = bills()
@@ -144,7 +144,7 @@ def _bills(options: argparse.Namespace, out: TextIO) -> None:
 
 
 def _cache(options: argparse.Namespace, out: TextIO) -> None:
-    from tasks.pruning import DAY, prune, usage  # noqa: PLC0415
+    from tasks.storage.retention import DAY, prune, usage  # noqa: PLC0415
 
     private_home()
     if options.action == "prune":
@@ -181,14 +181,14 @@ def _told_again(note: Unfinished) -> dict[str, Any] | None:
 
 def _run_flow(endpoint: Endpoint[Any], request: TrainRequest, note: Unfinished) -> dict[str, Any]:
     """Run the endpoint's flow in this process, on this HOME's Prefect server."""
-    from flows.server import entrance, prefect_server  # noqa: PLC0415
+    from flows.hosting.prefect_server import entrance, prefect_server  # noqa: PLC0415
 
     os.environ.setdefault("LTX_FLOWS_PROGRESS_BARS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other where cores are shared
     settings.cache_clear()
     with prefect_server():
         print(f"its pages: {entrance()}", file=sys.stderr)
-        from flows.running import run_here  # noqa: PLC0415  # Prefect reads its environment on import
+        from flows.local_run import run_here  # noqa: PLC0415  # Prefect reads its environment on import
 
         outcome = run_here(endpoint.name, request, note)
     if isinstance(outcome, LtxFlowsError):

@@ -7,7 +7,7 @@ from models.sampler import Guidance
 from schemas.endpoint import Endpoint
 from schemas.redaction import without_secrets
 from schemas.request import TrainRequest
-from tasks.base import Base
+from tasks.base_model import Base
 from tasks.train import Previewing, Training
 
 

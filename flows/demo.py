@@ -16,7 +16,7 @@ from PIL import Image
 
 from schemas.endpoint import IMAGE, VIDEO_WEBM, Endpoint, Slot
 from schemas.settings import settings
-from tasks.ffmpeg import write_video
+from tasks.media.ffmpeg import write_video
 
 CLIPS = 4
 FPS = 30  # unlike the bucket's, so that fitting has something to say

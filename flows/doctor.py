@@ -4,15 +4,15 @@ import os
 import socket
 from dataclasses import dataclass
 
-from flows.serve import Serving
-from flows.server import healthy
-from models import base as base_model
+from flows.hosting.prefect_server import healthy
+from flows.hosting.serve import Serving
+from models.ltx2 import loading as base_model
 from schemas.errors import BaseModelNotHere, LtxFlowsError
 from schemas.settings import settings
-from tasks.base import base
-from tasks.ffmpeg import tools
-from tasks.ledger import bills
-from tasks.media_tool import PACKAGES
+from tasks.base_model import base
+from tasks.ledger.database import bills
+from tasks.media.ffmpeg import tools
+from tasks.media.programs import PACKAGES
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.imports import in_bulk
+from tasks.bulk_import import in_bulk
 
 with in_bulk():
     from prefect import Flow, flow, runtime

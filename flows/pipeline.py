@@ -13,33 +13,33 @@ from flows.config import training_config
 from flows.pulse import alive
 from schemas.endpoint import Endpoint
 from schemas.errors import StoreDamaged
+from schemas.faults import together
 from schemas.media import MediaFile
 from schemas.plan import Plan
 from schemas.rejections import TRAINING_DATA, InputRejected
 from schemas.request import TrainRequest
 from schemas.result import TrainingResult
 from schemas.settings import settings
-from tasks.base import base_model_of, precision
+from tasks.base_model import base_model_of, precision
 from tasks.bill import bill
 from tasks.board import board
-from tasks.cards import dataset_card
-from tasks.debug import debug_dataset
+from tasks.dataset.preview_rules import with_media
+from tasks.dataset.rules import Fitted
+from tasks.debug_dataset import debug_dataset
 from tasks.download import download
 from tasks.encode import encode
 from tasks.extract import extract
 from tasks.extracting import Extracted
-from tasks.faults import together
 from tasks.fit import fit, fit_previews
-from tasks.given import with_media
-from tasks.home import private_home
 from tasks.in_use import Usage
+from tasks.ledger.outcomes import tell_rejection
 from tasks.match import match
 from tasks.matching import Matched
-from tasks.outcomes import tell_rejection
-from tasks.report import dataset_report
-from tasks.results import results_in_store
+from tasks.reports.dataset_report import dataset_report
+from tasks.reports.run_page import dataset_card
 from tasks.run_id import current_run
-from tasks.settling import Fitted
+from tasks.storage.home import private_home
+from tasks.storage.results import results_in_store
 from tasks.train import Previewing, Training, train
 from tasks.upload import open_places, upload
 from tasks.validate import validate

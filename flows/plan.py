@@ -3,18 +3,18 @@
 from typing import Any
 
 from schemas.endpoint import Endpoint
+from schemas.faults import together
 from schemas.plan import Plan
 from schemas.rejections import TRAINING_DATA
 from schemas.request import TrainRequest
 from schemas.result import PlanAnswer
+from tasks.dataset.inspect import each
+from tasks.dataset.preview_rules import settle_given, with_media
+from tasks.dataset.rules import Fitted, settle_samples
 from tasks.extracting import extract_archive
-from tasks.faults import together
-from tasks.fetching import fetch
-from tasks.given import settle_given, with_media
-from tasks.looking import each
 from tasks.matching import Matched, match_samples
-from tasks.report import dataset_report
-from tasks.settling import Fitted, settle_samples
+from tasks.reports.dataset_report import dataset_report
+from tasks.sources.fetch import fetch
 
 
 def plan_run(endpoint: Endpoint[Any], request: TrainRequest) -> PlanAnswer:

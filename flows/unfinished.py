@@ -18,7 +18,7 @@ from uuid import UUID
 from schemas.rejections import InputRejected
 from schemas.request import TrainRequest
 from schemas.settings import settings
-from tasks.durable import make_folder, on_disk
+from tasks.storage.durable import make_folder, on_disk
 
 SECONDS_TO_DIE = 5.0  # a process that was killed gives its gigabytes back first, then its locks
 SECONDS_BETWEEN_LOOKS = 0.1

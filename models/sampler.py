@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.conditions import Grid, Tokens, condition, latent_of, source_of, start, tokens_of
-from models.transformer import StreamInput, velocities
+from models.ltx2.transformer import StreamInput, velocities
 from schemas.errors import ConditionError
 from schemas.media import LATENT_CELL, Bucket, Modality, Role, video_steps
 from schemas.plan import Generated, Plan

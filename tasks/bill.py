@@ -4,8 +4,8 @@ from prefect import get_run_logger
 
 from schemas.result import Billing, TrainingResult
 from tasks.delivery import Delivery
-from tasks.ledger import record
-from tasks.outcomes import tell_result
+from tasks.ledger.database import record
+from tasks.ledger.outcomes import tell_result
 from tasks.step import effect
 
 

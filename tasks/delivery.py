@@ -10,9 +10,9 @@ from schemas.media import Frozen
 from schemas.result import Billing, File, TrainingResult
 from schemas.settings import settings
 from schemas.store_errors import StoreRefused, StoreUnavailable
-from tasks.outcomes import outcome
-from tasks.place import Place
-from tasks.store import Artifact, file_sha256, store, temporary_folder
+from tasks.ledger.outcomes import outcome
+from tasks.storage.folder import Place
+from tasks.storage.store import Artifact, file_sha256, store, temporary_folder
 
 TYPES = {".safetensors": "application/octet-stream", ".wav": "audio/wav"}
 

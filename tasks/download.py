@@ -8,9 +8,9 @@ from pydantic import model_validator
 
 from schemas.media import MediaFile
 from schemas.rejections import Loc
-from tasks.fetching import fetch, state_of
+from tasks.sources.fetch import fetch, state_of
 from tasks.step import AS_JSON, Progress, note_in_use, worth_retrying
-from tasks.store import key_of, media_address, store
+from tasks.storage.store import key_of, media_address, store
 
 
 class Downloaded(MediaFile):

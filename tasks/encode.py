@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from prefect import get_run_logger
 
 from schemas.media import FittedAudio, FittedSample, FittedVideo, Frozen, Modality, Role, audio_steps
-from tasks.base import Base, Precision
-from tasks.captions import with_trigger
+from tasks.base_model import Base, Precision
+from tasks.dataset.captions import with_trigger
 from tasks.encoding import Content, Encoders, Wanted, encode_missing, found
 from tasks.run_id import current_run
 from tasks.step import Progress, step
-from tasks.store import Artifact, store
-from tasks.usage import record_usage
+from tasks.storage.store import Artifact, store
+from tasks.storage.usage import record_usage
 
 Asked = tuple[str, Content]  # a role and its clip, or "text" and a prompt
 

@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models import base as base_model
 from models.conditions import regenerated_cells, white_pixels
-from models.encoders import AudioEncoder, TextEncoder, VideoEncoder
+from models.ltx2 import loading as base_model
+from models.ltx2.codecs import AudioEncoder, TextEncoder, VideoEncoder
 from schemas.errors import EncodingFailed
 from schemas.media import FittedAudio, FittedVideo, Role
 from schemas.settings import settings
-from tasks.base import Base, Precision, Weights
-from tasks.claims import Claims, wait_for
-from tasks.ffmpeg import decode_again, decode_audio
-from tasks.store import Artifact, key_of, store, temporary_folder
+from tasks.base_model import Base, Precision, Weights
+from tasks.media.ffmpeg import decode_again, decode_audio
+from tasks.storage.claims import Claims, wait_for
+from tasks.storage.store import Artifact, key_of, store, temporary_folder
 
 # of what this file makes of its input: raise one when a latent of its kind changes
 VERSIONS: dict["Kind", int] = {"video": 1, "audio": 2, "mask": 1, "text": 2}

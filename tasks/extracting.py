@@ -13,14 +13,14 @@ from pathlib import Path
 
 from pydantic import model_validator
 
+from schemas.faults import refuse
 from schemas.media import Frozen, MediaFile
 from schemas.rejections import ArchiveRejected, DuplicateName, InputRejected
 from schemas.settings import settings
 from schemas.store_errors import FULL
-from tasks.faults import refuse
-from tasks.keeping import keep
-from tasks.place import CHUNK
-from tasks.store import media_address, store, temporary_folder
+from tasks.sources.keeping import keep
+from tasks.storage.folder import CHUNK
+from tasks.storage.store import media_address, store, temporary_folder
 
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 BOMB_RATIO, BOMB_BYTES = 200, 100 * 2**20  # media barely compress: such a file unpacks to nothing of use

@@ -3,8 +3,8 @@
 from schemas.media import Bucket, Fitting, Sample
 from schemas.plan import Plan, Track
 from schemas.preview import PreviewSample
+from tasks.dataset.rules import Fitted
 from tasks.fitting import fit_all_given, fit_samples
-from tasks.settling import Fitted
 from tasks.step import Progress, step
 
 

@@ -10,15 +10,15 @@ from schemas.media import Bucket, Clip, FittedAudio, FittedSample, FittedVideo, 
 from schemas.plan import Plan, Track
 from schemas.preview import PreviewSample
 from schemas.rejections import TRAINING_DATA, Loc, UnreadableClip
-from tasks.audio import SILENCE, peak_gain
-from tasks.ffmpeg import decode_audio, decode_held, decode_video
-from tasks.geometry import small
-from tasks.given import settle_given
-from tasks.looking import each
-from tasks.remember import remembered
-from tasks.settling import Fitted, settle_samples
-from tasks.store import key_of, store
-from tasks.winning import won_back
+from tasks.dataset.inspect import each
+from tasks.dataset.preview_rules import settle_given
+from tasks.dataset.rules import Fitted, settle_samples
+from tasks.dataset.suggestions import won_back
+from tasks.media.ffmpeg import decode_audio, decode_held, decode_video
+from tasks.media.filters import small
+from tasks.media.waveform import SILENCE, peak_gain
+from tasks.storage.memo import remembered
+from tasks.storage.store import key_of, store
 
 VERSION = 3  # of what a check finds
 HALF = 127  # of luma: what is above is white

@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 
 from tasks.step import effect
-from tasks.usage import addresses_in, record_usage
+from tasks.storage.usage import addresses_in, record_usage
 
 
 class Usage:

@@ -10,11 +10,11 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from schemas.endpoint import AUDIO, IMAGE, VIDEO_WEBM, Layout, Slot
+from schemas.faults import refuse
 from schemas.media import Frozen, MediaFile, Role, Sample
 from schemas.rejections import DuplicateName, InputRejected, MissingRole, NothingFound, UnsupportedFile
-from tasks.captions import read_caption
+from tasks.dataset.captions import read_caption
 from tasks.extracting import Extracted
-from tasks.faults import refuse
 
 # Media that no endpoint takes: a file of these is a mistake to be told, where others are just not ours.
 OTHER_MEDIA = (

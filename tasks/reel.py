@@ -15,17 +15,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models import base as base_model
 from models.conditions import white_pixels
-from models.decoders import AudioDecoder, VideoDecoder
-from models.preview import captioned, keep_opening, keep_region
+from models.ltx2 import loading as base_model
+from models.ltx2.decoders import AudioDecoder, VideoDecoder
+from models.reel_frames import captioned, keep_opening, keep_region
 from schemas.media import AUDIO_STEPS_PER_SECOND, Bucket, FittedSample, Role, video_frames
 from schemas.plan import Generated, Plan
 from schemas.settings import settings
-from tasks.audio import Waveform, of_length
-from tasks.base import Base, Precision
-from tasks.ffmpeg import decode_audio, decode_video, write_video
-from tasks.store import Artifact, store, temporary_folder
+from tasks.base_model import Base, Precision
+from tasks.media.ffmpeg import decode_audio, decode_video, write_video
+from tasks.media.waveform import Waveform, of_length
+from tasks.storage.store import Artifact, store, temporary_folder
 
 Progress = Callable[[int, int], None]
 

@@ -22,8 +22,8 @@ from schemas.errors import MayPass
 from schemas.settings import settings
 from tasks.board import board
 from tasks.run_id import current_run
-from tasks.store import key_of
-from tasks.usage import addresses_in, record_usage
+from tasks.storage.store import key_of
+from tasks.storage.usage import addresses_in, record_usage
 
 SECONDS_BETWEEN_UPDATES = 1.0  # a progress artifact is a row on the server
 BAR_SECONDS = 0.5

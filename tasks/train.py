@@ -15,12 +15,13 @@ from pydantic import Field
 from schemas.media import Bucket, Frozen
 from schemas.plan import Plan
 from schemas.settings import BaseWeights, Compile, settings
-from tasks.base import Base, Precision
-from tasks.cards import loss_card
-from tasks.child import train_in_child
-from tasks.durable import make_folder
+from tasks.base_model import Base, Precision
 from tasks.encode import EncodedSample, Latents
-from tasks.job import (
+from tasks.reports.run_page import loss_card
+from tasks.step import Progress, step
+from tasks.storage.durable import make_folder
+from tasks.storage.store import Artifact, key_of, store
+from tasks.training.job import (
     Beat,
     Event,
     Failed,
@@ -36,9 +37,8 @@ from tasks.job import (
     Started,
     Stepped,
 )
-from tasks.sharing import Sharing
-from tasks.step import Progress, step
-from tasks.store import Artifact, key_of, store
+from tasks.training.process import train_in_child
+from tasks.training.sharing import Sharing
 
 VERSION = 4  # of what the training process makes of its job: raise it when an adapter changes
 SEED = 42

@@ -10,10 +10,10 @@ from models.sampler import stg_block_of
 from schemas.result import DatasetReport
 from schemas.settings import settings
 from tasks.delivery import Delivery, Outputs, open_outputs
-from tasks.ledger import open_ledger
-from tasks.page import page
+from tasks.ledger.database import open_ledger
+from tasks.reports.dataset_page import page
 from tasks.step import effect
-from tasks.store import Artifact, store
+from tasks.storage.store import Artifact, store
 from tasks.train import Adapter
 from tasks.validate import Reel
 

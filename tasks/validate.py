@@ -7,11 +7,11 @@ from prefect import get_run_logger
 
 from schemas.media import Bucket, FittedSample, Frozen
 from schemas.plan import Plan
-from tasks.base import Base, Precision
-from tasks.cards import preview_card
+from tasks.base_model import Base, Precision
 from tasks.reel import Decoders, Segment, write_audio_reel, write_video_reel
+from tasks.reports.run_page import preview_card
 from tasks.step import Progress, step
-from tasks.store import Artifact, key_of, store, temporary_folder
+from tasks.storage.store import Artifact, key_of, store, temporary_folder
 from tasks.train import Adapter
 
 VERSION = 3  # of how a reel is made: raise it when one looks or sounds different

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from schemas.settings import settings
-from tests import postgres as postgres_server
-from tests import s3 as s3_server
+from tests.support import postgres as postgres_server
+from tests.support import s3 as s3_server
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read by torch here and in child processes: tests share the cores among processes
 

@@ -15,18 +15,19 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from flows.service import direct, files, multipart, pages, plan, queue, uploads, webhooks
-from flows.service.addresses import forget_abandoned
+from flows.service import webhooks
 from flows.service.guard import Guard
 from flows.service.middleware import BodyLimit, Proxy, RequestId, WithoutQueries
-from flows.service.runs import PrefectRuns, Runs
+from flows.service.prefect_runs import PrefectRuns, Runs
+from flows.service.routes import direct, files, multipart, pages, plan, queue, uploads
+from flows.service.upload_register import forget_abandoned
 from flows.service.watcher import MAY_PASS, Watcher, attempt
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import LtxFlowsError
 from schemas.redaction import for_clients
 from schemas.rejections import InputRejected, bounded
 from schemas.settings import settings
-from tasks.home import private_home
+from tasks.storage.home import private_home
 
 log = logging.getLogger("ltx_flows.service")
 ROUTERS = (

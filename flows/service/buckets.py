@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from schemas.rejections import DownloadRejected, Loc
 from schemas.settings import settings
-from tasks.fetching import name_of
+from tasks.sources.fetch import name_of
 
 SCHEME = "s3"  # the only one with credentials: web pages are asked without any, files have a setting of their own
 _PREFIX = re.compile(r"s3://[^/\s]+(/[^/\s]+)*")

@@ -5,7 +5,7 @@ Source: facts/fal-contract.md, section 2.
 
 from typing import Any
 
-from flows.service.runs import RunState
+from flows.service.prefect_runs import RunState
 from schemas.redaction import for_clients
 
 Ending = tuple[int, dict[str, Any]]

@@ -10,9 +10,9 @@ from flows.service.register import Entry
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import LtxFlowsError
 from schemas.rejections import InputRejected
-from tasks.fetching import urls_in
-from tasks.outcomes import tell_rejection
-from tasks.uploaded import SCHEME
+from tasks.ledger.outcomes import tell_rejection
+from tasks.sources.fetch import urls_in
+from tasks.sources.upload_url import SCHEME
 
 SECONDS_BETWEEN_LOOKS = 0.2  # for its run
 AT_ONCE = 2  # beside a training, which needs the machine more

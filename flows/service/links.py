@@ -8,9 +8,9 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Request
 
-from flows.service.addresses import UNFINISHED_SECONDS, Upload
+from flows.service.own_secrets import secret
 from flows.service.register import Entry
-from flows.service.secrets import secret
+from flows.service.upload_register import UNFINISHED_SECONDS, Upload
 from schemas.settings import settings
 
 

@@ -19,15 +19,15 @@ from sqlalchemy import (
     update,
 )
 
-from flows.service.addresses import UPLOADS, Upload
+from flows.service.upload_register import UPLOADS, Upload
 from schemas.media import MediaFile
 from schemas.rejections import DownloadRejected, Loc
-from tasks.fetching import name_of
-from tasks.ledger import ledger
-from tasks.parts import PARTS
-from tasks.rows import put_row
-from tasks.store import media_address, store
-from tasks.uploaded import content_of
+from tasks.ledger.database import ledger
+from tasks.ledger.rows import put_row
+from tasks.sources.fetch import name_of
+from tasks.sources.upload_parts import PARTS
+from tasks.sources.upload_url import content_of
+from tasks.storage.store import media_address, store
 
 OWNED = Table(
     "owned",

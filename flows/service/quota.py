@@ -5,10 +5,10 @@ from typing import NamedTuple
 from fastapi import HTTPException
 
 from flows.service import owned
-from flows.service.addresses import Upload
+from flows.service.upload_register import Upload
 from schemas.media import MediaFile
 from schemas.settings import settings
-from tasks import parts
+from tasks.sources import upload_parts as parts
 
 
 class Room(NamedTuple):

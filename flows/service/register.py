@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from tasks.ledger import ledger
+from tasks.ledger.database import ledger
 
 REQUESTS = Table(
     "requests",

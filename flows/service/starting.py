@@ -11,8 +11,8 @@ from prefect.exceptions import PrefectException
 
 from flows.service import register
 from flows.service.endings import CANCELLED, TOO_LATE, Ending, failed, not_started
+from flows.service.prefect_runs import NotDeployed, Runs
 from flows.service.register import Entry
-from flows.service.runs import NotDeployed, Runs
 from schemas.errors import LtxFlowsError
 from schemas.redaction import in_a_line
 

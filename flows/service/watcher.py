@@ -13,13 +13,13 @@ from flows.service import register
 from flows.service.delivering import Deliveries
 from flows.service.endings import FINISHED, TOO_LATE, Ending, ending
 from flows.service.inspection import Inspector
+from flows.service.prefect_runs import Runs, RunState
 from flows.service.register import PENDING, Entry
-from flows.service.runs import Runs, RunState
 from flows.service.starting import Starter
 from schemas.errors import LtxFlowsError, MayPass
 from schemas.redaction import in_a_line
 from tasks.board import UNREACHABLE
-from tasks.outcomes import outcome
+from tasks.ledger.outcomes import outcome
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_READINGS = 5.0  # of what other processes have written

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import APIRouter
 
 from flows.service.links import public
+from flows.service.own_secrets import secret
 from flows.service.register import Entry
-from flows.service.secrets import secret
 from schemas.settings import settings
-from tasks.web import is_public
+from tasks.sources.http import is_public
 
 WAITS = (0, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3000)  # seconds before each try: ten retries in two hours
 TIMEOUT = 15.0

@@ -1,0 +1,1 @@
+"""Prefect's server, worker, deployments and automations, as `serve` and `deploy` set them up."""

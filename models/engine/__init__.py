@@ -1,0 +1,1 @@
+"""The training loop: steps, batches, memory, speed, random state."""

@@ -1,0 +1,64 @@
+"""What makes a step faster and leaves what it computes as it is: the attention kernel, and compiled blocks."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import torch
+from diffusers import ModelMixin
+from torch._dynamo.exc import TorchDynamoException
+
+from models.engine.preflight import trial
+from models.engine.trainer import LoraTraining
+from models.ltx2.transformer import run_block
+from models.training_inputs import Streams
+from schemas.settings import Compile
+
+COMPILE_FROM_STEPS = 300  # compiling takes a minute or two
+ADA, HOPPER = (8, 9), (9, 0)
+
+
+def pick_attention(device: torch.device, deterministic: bool) -> str:
+    """The fastest attention here, by diffusers' name: FlashAttention 3, cuDNN's, FlashAttention 2, or torch's choice.
+
+    Where every run must give the same bytes it is torch's own, the only one whose backward pass promises that.
+    """
+    if device.type != "cuda" or deterministic:
+        return "native"
+    capability = torch.cuda.get_device_capability(device)
+    if capability == HOPPER and find_spec("flash_attn_interface"):
+        return "_flash_3"
+    if capability >= HOPPER and torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
+        return "_native_cudnn"
+    return "flash" if find_spec("flash_attn") else "native"
+
+
+def use_attention(model: ModelMixin, device: torch.device, deterministic: bool) -> str:
+    """Let a model use it; diffusers' default is torch's own."""
+    name = pick_attention(device, deterministic)
+    if name != "native":
+        model.set_attention_backend(name)
+    return name
+
+
+def worth_compiling(wanted: Compile, device: torch.device, steps: int, *, visits: bool) -> bool:
+    """Whether a training gains more than compiling costs. Weights that visit the device cannot be traced."""
+    if visits or wanted == "off":
+        return False
+    return wanted == "on" or (device.type == "cuda" and steps >= COMPILE_FROM_STEPS)
+
+
+def compile_blocks(module: LoraTraining, batch: Sequence[Streams], backend: str = "inductor") -> str | None:
+    """Train through compiled blocks from here on: one graph for all of them, or two where the first has no gradient.
+
+    Takes a step for trial, on the longest sample, and leaves the blocks as they were if they cannot be compiled here.
+
+    Returns:
+        Why they were left, or nothing.
+    """
+    module.run_block = torch.compile(run_block, backend=backend)
+    try:
+        trial(module, batch)
+    except (TorchDynamoException, torch.OutOfMemoryError) as error:
+        module.run_block = run_block
+        return " ".join(str(error).splitlines()[:2])
+    return None

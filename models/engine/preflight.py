@@ -1,0 +1,104 @@
+"""Whether a training fits the device, tried out before step 1, and how many blocks must be computed twice for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.engine.trainer import LoraTraining
+from models.training_inputs import Streams
+
+SPARE = 0.04  # of the device's memory: fragmentation, and kernels that need a workspace
+OPTIMISER_BYTES = 8  # of AdamW's two moments per trained number
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a trial step found."""
+
+    tokens: int
+    layers: int
+    recomputed: int
+    peak_bytes: int | None = None
+    free_bytes: int | None = None
+
+
+def preflight(module: LoraTraining, batch: Sequence[Streams], device: torch.device, *, recompute_all: bool) -> Fit:
+    """Take one worst-case step for trial, and settle how many blocks the module recomputes.
+
+    The adapter, its optimiser and the random generators stay as they are.
+
+    Args:
+        batch: the longest sample, on the device.
+        recompute_all: the device has run out of memory before; measure nothing, take the safest way.
+
+    Raises:
+        torch.OutOfMemoryError: the step does not fit even where every block is recomputed.
+    """
+    layers = len(list(module.base[0].get_submodule("transformer_blocks").children()))
+    tokens = sum(stream.length for streams in batch for stream in streams.values())
+    if device.type != "cuda":  # main memory is not measured: it is large, and nothing but us fills it
+        module.recomputed = layers if recompute_all else 0
+        trial(module, batch)
+        return Fit(tokens, layers, module.recomputed)
+    module.recomputed = layers
+    torch.cuda.reset_peak_memory_stats(device)
+    trial(module, batch)
+    peak = torch.cuda.max_memory_allocated(device)
+    free = _free_bytes(device, peak) - OPTIMISER_BYTES * sum(weight.numel() for weight in module.adapter)
+    if not recompute_all:
+        module.recomputed = blocks_to_recompute(layers, free, block_bytes(module, batch, layers))
+        trial(module, batch)
+    return Fit(tokens, layers, module.recomputed, peak, free)
+
+
+def blocks_to_recompute(layers: int, free_bytes: int, bytes_per_block: int) -> int:
+    """As few as the memory allows: every block that is remembered instead costs its activations."""
+    remembered = max(0, free_bytes) // max(1, bytes_per_block)
+    return max(0, layers - remembered)
+
+
+def block_bytes(module: LoraTraining, batch: Sequence[Streams], layers: int) -> int:
+    """What remembering one block's activations costs, counted on the last one."""
+    counted = []
+    for recomputed in (layers, layers - 1):
+        module.recomputed = recomputed
+        counted.append(remembered_bytes(module, batch))
+    return counted[1] - counted[0]
+
+
+def remembered_bytes(module: LoraTraining, batch: Sequence[Streams]) -> int:
+    """What the forward pass of a batch keeps for its backward pass, weights left out, each storage once."""
+    ours = {weight.untyped_storage().data_ptr() for weight in module.base[0].parameters() if not weight.is_meta}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in ours:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, _same):
+        losses = [module.losses(streams) for streams in batch]  # held, so that no address is used twice
+    del losses
+    return sum(kept.values())
+
+
+def _same(tensor: Any) -> Any:
+    return tensor
+
+
+def trial(module: LoraTraining, batch: Sequence[Streams]) -> None:
+    """One step forward and back that leaves nothing behind."""
+    torch.stack([module.losses(streams) for streams in batch]).mean(0).sum().backward()  # type: ignore[no-untyped-call]
+    for weight in module.adapter:
+        weight.grad = None
+
+
+def _free_bytes(device: torch.device, peak: int) -> int:
+    """What is left beside the peak: others' memory counts as taken, our own cache as free."""
+    free, total = torch.cuda.mem_get_info(device)
+    ours = torch.cuda.memory_reserved(device)
+    return int(free + ours - peak - SPARE * total)

@@ -1,0 +1,1 @@
+"""Everything that is particular to LTX-2.x: its modules, codecs, sizes and files."""

@@ -1,0 +1,286 @@
+"""Loading the base model, one component at a time; the tiny and the real one go the same way."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
+from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrainedTokenizerBase
+
+from models.ltx2 import tiny
+from models.weights.lora_linear import StoredLinear, store_linears
+from models.weights.offload import Visits, layers_to_send_away
+from schemas.errors import BaseModelUnavailable, MachineNotReady
+from schemas.media import Modality
+from schemas.settings import BaseWeights, OffloadedBlocks
+
+TINY = "tiny"
+TINY_FOLDER = "tiny-v2"  # raise the number when models/ltx2/tiny.py changes what it writes
+
+COMPONENTS = ("transformer", "connectors", "vae", "audio_vae", "vocoder", "text_encoder", "tokenizer")
+SHARE_OF_ACTIVATIONS = 0.2  # of a device's memory, left free when it is decided which blocks stay in main memory
+BLOCKS, BLOCK_BYTES = 64, 1 << 16  # of a weight file that its fingerprint reads
+
+BETWEEN_STREAMS = ("audio_to_video_", "video_to_audio_", "video_a2v_", "audio_a2v_", "av_cross_attn_")
+
+
+def is_tiny(base_model: str) -> bool:
+    """Whether its weights are random and its previews noise."""
+    return base_model == TINY
+
+
+def is_here(base_model: str) -> bool:
+    """Whether it is a folder of this machine, or made on it; else it is the id of a model on the Hub."""
+    return is_tiny(base_model) or Path(base_model).expanduser().is_dir()
+
+
+def resolve(base_model: str, home: Path) -> str:
+    """`tiny` -> the folder of the tiny bundle, built once, and anew where it is damaged; else the folder itself.
+
+    Raises:
+        BaseModelUnavailable: a file of the folder is shorter than it says.
+    """
+    if not is_tiny(base_model):
+        _check_lengths(Path(base_model).expanduser())
+        return base_model
+    final = home / "base" / TINY_FOLDER
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with (final.parent / "lock").open("w") as door:
+        flock(door, LOCK_EX)  # the kernel's: one process looks and builds at a time, and a killed one holds up nobody
+        if not tiny.is_whole(final):
+            shutil.rmtree(final, ignore_errors=True)
+            part = Path(tempfile.mkdtemp(prefix=f"{TINY_FOLDER}.", suffix=".part", dir=final.parent))
+            tiny.build(part)
+            part.rename(final)
+    return str(final)
+
+
+def _check_lengths(folder: Path) -> None:
+    """Notice weight files that a broken download or copy has cut, before anything is computed with the others."""
+    for path in sorted(folder.glob("*/*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+            try:
+                ends = [entry["data_offsets"][1] for name, entry in json.loads(file.read(min(header, size))).items()
+                        if name != "__metadata__"]  # fmt: skip
+            except (ValueError, KeyError, TypeError, AttributeError):
+                ends = [size]
+        if size != 8 + header + max(ends, default=0):
+            raise BaseModelUnavailable(
+                f"{path} is damaged: it has {size} bytes, and its header says otherwise; {AGAIN}"
+            )
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(wanted)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MachineNotReady(f"the device is set to {wanted}, but torch sees no CUDA device; set it to auto or cpu")
+    return device
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """Of the frozen base: bfloat16 on a GPU; float32 on the CPU, where bfloat16 is slow."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """`torch.bfloat16` -> the dtype of this name."""
+    dtype = getattr(torch, name.removeprefix("torch."))
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def fingerprint(base: str, component: str) -> str:
+    """What a component's weights are, for cache keys: sha256 over its files.
+
+    Small files count whole; weight files by name, size and 64 evenly spaced blocks, so that 40 GB stay cheap.
+    """
+    digest = hashlib.sha256()
+    folder = _folder(base, component)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if path.suffix != ".safetensors" or size <= BLOCKS * BLOCK_BYTES:
+                digest.update(file.read())
+                continue
+            for block in range(BLOCKS):
+                file.seek(block * (size - BLOCK_BYTES) // (BLOCKS - 1))
+                digest.update(file.read(BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+def load_video_vae(base: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The causal video autoencoder, 32x32 pixels and 8 frames per latent cell."""
+    return _load(base, "vae", partial(AutoencoderKLLTX2Video.from_pretrained, torch_dtype=dtype), device)
+
+
+def load_audio_vae(base: str, device: torch.device) -> nn.Module:
+    """The audio autoencoder, always float32, as the official trainer encodes sound."""
+    read = partial(AutoencoderKLLTX2Audio.from_pretrained, torch_dtype=torch.float32)
+    return _load(base, "audio_vae", read, device)
+
+
+def load_vocoder(base: str, device: torch.device) -> nn.Module:
+    """Mel to a 48 kHz waveform, always float32: bfloat16 is audible."""
+    return _load(base, "vocoder", partial(LTX2VocoderWithBWE.from_pretrained, torch_dtype=torch.float32), device)
+
+
+def load_text(
+    base: str, device: torch.device, dtype: torch.dtype, kept_as: BaseWeights = "bf16"
+) -> tuple[PreTrainedTokenizerBase, nn.Module, nn.Module]:
+    """Tokenizer, Gemma and the connectors that turn its hidden states into the transformer's text.
+
+    Gemma in 8 bits (made in main memory) takes half of the device's; the connectors are small and stay whole.
+    """
+    folder = _folder(base, "tokenizer")
+    with _explained(base, "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
+    first = device if kept_as == "bf16" else torch.device("cpu")
+    encoder = _load(base, "text_encoder", partial(Gemma3ForConditionalGeneration.from_pretrained, dtype=dtype), first)
+    store_linears(encoder, kept_as)
+    encoder.to(device)
+    connectors = _load(base, "connectors", partial(LTX2TextConnectors.from_pretrained, torch_dtype=dtype), device)
+    return tokenizer, encoder, connectors
+
+
+def load_transformer(
+    base: str,
+    modalities: tuple[Modality, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+    kept_as: BaseWeights = "bf16",
+    away: OffloadedBlocks = 0,
+    beat: Callable[[], None] = lambda: None,
+) -> LTX2VideoTransformer3DModel:
+    """The transformer, frozen, with only the weights that these streams need.
+
+    What belongs to an absent stream stays on the meta device: sound alone reads 6.6 GB of 38 (facts/ltx23.md, A).
+    Weights kept in 8 bits are made from `dtype` in main memory: the device never holds both.
+
+    Args:
+        away: blocks, counted from the first, whose weights stay in main memory; `auto`: as few as the device needs.
+        beat: called for every weight; all of them together take minutes.
+
+    Raises:
+        BaseModelUnavailable: the component is missing, incomplete, or not an LTX-2.3.
+    """
+    folder = _folder(base, "transformer")
+    with _explained(base, "transformer"):
+        with torch.device("meta"):
+            model = LTX2VideoTransformer3DModel.from_config(LTX2VideoTransformer3DModel.load_config(folder))
+        if not (model.config.cross_attn_mod and model.config.audio_cross_attn_mod and model.config.perturbed_attn):
+            raise BaseModelUnavailable(f"{base} is not an LTX-2.3: its transformer lacks text modulation")
+        wanted = {name for name in model.state_dict() if needed(name, modalities)}
+        if away == "auto":
+            away = _blocks_to_send_away(model, wanted, dtype, kept_as, device)
+        first = device if kept_as == "bf16" and not away else torch.device("cpu")
+        weights: dict[str, torch.Tensor] = {}
+        for name, tensor in _read(folder, wanted, first):
+            weights[name] = tensor.to(dtype)
+            beat()
+    if missing := wanted - weights.keys():
+        raise BaseModelUnavailable(f"{base}/transformer lacks {len(missing)} weights, e.g. {min(missing)}; {ADVICE}")
+    model.load_state_dict(weights, strict=False, assign=True)
+    model.requires_grad_(False).eval()
+    if kept_as != "bf16" or away:
+        store_linears(model, kept_as, Visits(device) if away else None, away)
+        _move(model, device)
+    return model
+
+
+def _blocks_to_send_away(
+    model: LTX2VideoTransformer3DModel, wanted: set[str], dtype: torch.dtype, kept_as: BaseWeights, device: torch.device
+) -> int:
+    """As few as leave a share of the device to activations; the CPU has all of them in its own memory anyway."""
+    if device.type != "cuda":
+        return 0
+    free, total = torch.cuda.mem_get_info(device)
+    blocks, others = 0, 0
+    for name, weight in model.state_dict().items():
+        if name in wanted:
+            in_block = name.startswith("transformer_blocks.")
+            width = 1 if in_block and weight.ndim == 2 and kept_as != "bf16" else dtype.itemsize
+            blocks, others = (
+                blocks + in_block * weight.numel() * width,
+                others + (not in_block) * weight.numel() * width,
+            )
+    layers = len(model.transformer_blocks)
+    return layers_to_send_away(layers, blocks // layers, others, free, round(SHARE_OF_ACTIVATIONS * total))
+
+
+def _move(model: nn.Module, device: torch.device) -> None:
+    """Everything to the device but the weights that only visit it: those are pinned, so that they travel fast."""
+    for module in model.modules():
+        visitor = isinstance(module, StoredLinear) and module.visits is not None
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if visitor and name == "weight":
+                tensor.data = tensor.data.pin_memory() if device.type == "cuda" else tensor.data
+            elif not tensor.is_meta:
+                tensor.data = tensor.data.to(device)
+
+
+def needed(name: str, modalities: tuple[Modality, ...]) -> bool:
+    """Whether a weight of the transformer takes part when just these streams run."""
+    local = name.split(".", 2)[2] if name.startswith("transformer_blocks.") else name
+    if local.startswith(BETWEEN_STREAMS):
+        return len(modalities) == 2
+    return ("audio" if local.startswith("audio_") else "video") in modalities
+
+
+def _read(folder: Path, wanted: set[str], device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
+    """The wanted tensors out of one weight file or of all shards."""
+    index = folder / "diffusion_pytorch_model.safetensors.index.json"
+    shards = {"diffusion_pytorch_model.safetensors"}
+    if index.exists():
+        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        shards = {shard for name, shard in weight_map.items() if name in wanted}
+    for shard in sorted(shards):
+        with safe_open(folder / shard, framework="pt", device=str(device)) as file:
+            for name in wanted & set(file.keys()):
+                yield name, file.get_tensor(name)
+
+
+def _load(base: str, component: str, read: Callable[[Path], nn.Module], device: torch.device) -> nn.Module:
+    folder = _folder(base, component)
+    with _explained(base, component):
+        return read(folder).to(device).requires_grad_(False).eval()
+
+
+def _folder(base: str, component: str) -> Path:
+    """Where a component's files are on this machine."""
+    folder = Path(base).expanduser() / component
+    if not folder.is_dir():
+        raise BaseModelUnavailable(f"{base} has no folder {component}; {ADVICE}")
+    return folder
+
+
+AGAIN = "fetch it again, or remove it where it came from the Hub: the next run downloads it"
+ADVICE = (
+    "the base model is a diffusers-format LTX-2.3 folder with " + ", ".join(COMPONENTS) + ", or a Hub id such as "
+    "diffusers/LTX-2.3-Diffusers: accept its licence on huggingface.co and log in with `hf auth login`; "
+    f"`{TINY}` needs neither"
+)
+
+
+@contextmanager
+def _explained(base: str, component: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BaseModelUnavailable(f"{base}/{component} does not load ({first_line}); {ADVICE}") from error

@@ -1,0 +1,126 @@
+"""The base model of the settings: what the user calls it, which version, where it is, and what its weights are."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.context import TaskRunContext
+
+from models.ltx2 import loading as base_model
+from schemas.media import Frozen
+from schemas.settings import BaseWeights, settings
+from tasks.run_id import current_run
+from tasks.sources.hub import fetch_snapshot, newest_revision, snapshot
+from tasks.step import AS_JSON, Progress, worth_retrying
+from tasks.storage.store import key_of, store
+
+Weights = dict[str, str]  # component -> fingerprint; goes into cache keys, where paths must not
+Shown = Callable[[int, int], None]
+
+ENCODERS = ("vae", "audio_vae", "text_encoder", "tokenizer", "connectors")
+PINS = "pins"
+COMPONENTS = (*ENCODERS, "transformer", "vocoder")
+
+
+class Base(Frozen):
+    """A base model that this installation trains; of the Hub at one revision, so that a run never mixes two."""
+
+    id: str
+    revision: str | None = None
+    fingerprints: Weights
+
+    def weights(self, *components: str) -> Weights:
+        return {component: self.fingerprints[component] for component in components}
+
+    @property
+    def random_weights(self) -> bool:
+        return base_model.is_tiny(self.id)
+
+    @property
+    def location(self) -> str:
+        """Its folder on this machine; a machine that goes on with another one's run fetches it first.
+
+        Raises:
+            BaseModelUnavailable: it cannot be fetched, or is damaged.
+        """
+        return _located(self.id, self.revision, str(settings().home_folder))
+
+
+class Precision(Frozen):
+    """How precisely this machine computes what goes through the base model: part of what its results depend on."""
+
+    dtype: str
+    text_encoder: BaseWeights
+
+
+def precision() -> Precision:
+    """Of the device and the settings of this process."""
+    dtype = base_model.pick_dtype(base_model.pick_device(settings().device))
+    return Precision(dtype=str(dtype), text_encoder=settings().text_encoder_weights)
+
+
+def base() -> Base:
+    """The base model of the settings, as far as it is on this machine; the tiny one is built at its first use.
+
+    Nothing is downloaded.
+
+    Raises:
+        BaseModelUnavailable: it is neither a folder nor a Hub id that has been downloaded, or is damaged.
+    """
+    name = settings().base_model
+    revision = None if base_model.is_here(name) else snapshot(name, COMPONENTS).name
+    return _described(name, revision, str(settings().home_folder))
+
+
+@lru_cache(maxsize=2)
+def _described(name: str, revision: str | None, home: str) -> Base:
+    location = _located(name, revision, home)
+    prints = {component: base_model.fingerprint(location, component) for component in COMPONENTS}
+    return Base(id=name, revision=revision, fingerprints=prints)
+
+
+@lru_cache(maxsize=4)
+def _located(name: str, revision: str | None, home: str) -> str:
+    if revision is None:
+        return base_model.resolve(name, Path(home))
+    return str(fetch_snapshot(name, revision, COMPONENTS, lambda done, total: None))
+
+
+def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
+    """Within a run and its retries it is looked up once; another run looks again."""
+    return f"base/v2/{context.task_run.flow_run_id}/{key_of(arguments['name'])}"
+
+
+@task(
+    task_run_name="base model",
+    cache_key_fn=once_per_run,
+    persist_result=True,
+    result_serializer=AS_JSON,
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_condition_fn=worth_retrying,
+)
+def base_model_of(name: str) -> Base:
+    """The base model, fetched where it is not here yet, and known by its weights."""
+    if base_model.is_here(name):
+        found = _described(name, None, str(settings().home_folder))
+    else:
+        revision = _pinned(name)
+        progress = Progress("base-model", "Bytes of the base model")
+        fetch_snapshot(name, revision, COMPONENTS, progress)
+        found = _described(name, revision, str(settings().home_folder))
+    shown = f"{found.id} at revision {found.revision}" if found.revision else found.id
+    get_run_logger().info("base model: %s", shown)
+    return found
+
+
+def _pinned(name: str) -> str:
+    """The revision of this run: asked of the Hub once, whichever machine goes on with it."""
+    note = f"{PINS}/{current_run()}"
+    if known := store().read_text(note):
+        return known
+    revision = newest_revision(name, COMPONENTS)
+    store().write_text(revision, note)
+    return revision

@@ -1,0 +1,90 @@
+"""Long clips split at their cuts: each scene that is long enough becomes a sample of its own (reading 17)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from schemas.media import Bucket, Fitting, Frozen, MediaFile, Sample, SceneRange
+from tasks.dataset.inspect import Probes, each
+from tasks.media.probe import VideoProbe, frame_times
+from tasks.storage.memo import remembered
+from tasks.storage.store import store
+
+VERSION = 2  # of what scene detection finds
+LOOKED_AT = (240, 136)  # pixels; enough for a cut, 40 times less work than 1080p
+SHORTEST = 5  # frames, what the detector looks at together; a larger bound would leave cuts inside of scenes
+
+
+class Scenes(Frozen):
+    """The scenes of one clip; none where it has no cut."""
+
+    ranges: tuple[SceneRange, ...]
+
+
+def split(samples: Sequence[Sample], probes: Probes, bucket: Bucket, fitting: Fitting) -> list[Sample]:
+    """The samples, with each long one replaced by its scenes.
+
+    A sample of several files is left whole: its files are cut at different frames, and would no longer belong together.
+    """
+    if fitting.split_above_seconds is None or bucket.picture is None:
+        return list(samples)
+    threshold = fitting.split_above_seconds
+
+    def scenes_of(sample: Sample) -> list[Sample]:
+        target = sample.files["target"]
+        video = probes[target.sha256].video
+        if video is None or len(sample.files) > 1 or video.seconds <= threshold:
+            return [sample]
+        return _as_samples(sample, _scenes(target, video))
+
+    return [scene for found in each(scenes_of, samples) for scene in found]
+
+
+def detect_scenes(path: Path, video: VideoProbe) -> Scenes:
+    """Look for cuts.
+
+    Frames come through our own pipe: OpenCV shows interlaced clips as black and would find nothing in them.
+    """
+    from scenedetect import AdaptiveDetector, FrameTimecode  # noqa: PLC0415 - 0.5 s that only long clips cost
+
+    from tasks.media.ffmpeg import sample_frames  # noqa: PLC0415
+
+    detector = AdaptiveDetector(min_scene_len=SHORTEST)
+    cuts: list[int] = []
+    count = 0
+    for frame in sample_frames(path, *LOOKED_AT, video.frames):
+        cuts += [cut.frame_num for cut in detector.process_frame(FrameTimecode(count, float(video.fps)), frame)]
+        count += 1
+    edges = [0, *cuts, min(count, video.frames)]
+    return Scenes(ranges=_shown(edges, video, frame_times(path)) if cuts else ())
+
+
+def _shown(edges: Sequence[int], video: VideoProbe, times: Sequence[float]) -> tuple[SceneRange, ...]:
+    """Scenes with their times, which the frame rate tells only where it does not vary and the file tells nothing."""
+
+    def at(frame: int) -> float:
+        return times[frame] if frame < len(times) else video.start + frame / video.fps
+
+    def seek(frame: int) -> float:
+        return round((at(frame - 1) + at(frame)) / 2, 6) if frame else 0.0
+
+    def end(frame: int) -> float:
+        return at(frame - 1) + 1 / video.fps if frame == edges[-1] else at(frame)
+
+    return tuple(
+        SceneRange(start=a, end=b, start_seconds=at(a), seconds=end(b) - at(a), seek_seconds=seek(a))
+        for a, b in pairwise(edges)
+    )
+
+
+def _scenes(file: MediaFile, video: VideoProbe) -> Scenes:
+    def find() -> Scenes:
+        with store().media(file.sha256) as path:
+            return detect_scenes(path, video)
+
+    return remembered(f"scenes/v{VERSION}/{file.sha256}", Scenes, find)
+
+
+def _as_samples(sample: Sample, scenes: Scenes) -> list[Sample]:
+    named = [(f"{sample.name}#s{number:03d}", scene) for number, scene in enumerate(scenes.ranges, 1)]
+    return [sample.model_copy(update={"name": name, "scene": scene}) for name, scene in named] or [sample]

@@ -1,0 +1,1 @@
+"""The database: bills, and how runs ended."""

@@ -1,0 +1,1 @@
+"""Media files read, decoded and written."""

@@ -1,0 +1,102 @@
+"""The dataset report: every file of the archive with its fate, in the result, in the UI and in `plan`."""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from schemas.media import Bucket, Clip, FittedSample, Sample, audio_steps, video_steps
+from schemas.plan import Plan
+from schemas.result import DatasetReport, FileFate, Heard, PlannedSample, Seen, Win
+from tasks.dataset.rules import Fitted
+from tasks.extracting import is_hidden
+from tasks.matching import CAPTION, Matched
+
+
+def dataset_report(
+    matched: Matched, fitted: Fitted, bucket: Bucket, notes: tuple[str, ...] = (), plan: Plan | None = None
+) -> DatasetReport:
+    """What was kept, skipped, warned of and ignored, and what would win back more."""
+    files = [*_kept(fitted), *_skipped(matched, fitted), *_captions(matched), *_ignored(matched)]
+    return DatasetReport(
+        kept=len(fitted.samples),
+        skipped=list(fitted.skipped),
+        warnings=[*notes, *matched.warnings, *fitted.warnings],
+        ignored=list(matched.ignored),
+        samples=[_planned(sample) for sample in fitted.samples],
+        bucket=bucket,
+        wins=[win for win in fitted.wins if _leaves_something(win, plan)],
+        files=sorted(files, key=lambda row: (row.file, row.sample or "")),
+    )
+
+
+def _planned(sample: FittedSample) -> PlannedSample:
+    return PlannedSample(name=sample.name, caption=sample.caption, files=sample.files)
+
+
+def _leaves_something(win: Win, plan: Plan | None) -> bool:
+    """A bucket as short as the given prefix would be refused, however many clips it kept."""
+    if plan and plan.video and win.parameter == "number_of_frames":
+        return video_steps(int(win.value)) > plan.video.prefix_steps()
+    if plan and plan.audio and win.parameter == "audio_duration_seconds":
+        return audio_steps(win.value) > plan.audio.prefix_steps()
+    return True
+
+
+def _kept(fitted: Fitted) -> Iterator[FileFate]:
+    for sample in fitted.samples:
+        texts = [text.removeprefix(f"{sample.name}: ") for text in fitted.warnings if _is_of(text, sample.name)]
+        for role, file in sample.files.items():
+            clip = sample.clips.get(role, Clip())
+            others = tuple(f"the {other}" for other in sample.files if other != role)
+            yield FileFate(
+                file=file,
+                fate="kept",
+                role=role,
+                sample=sample.name,
+                reason="" if role in sample.clips else "this run needs no file of this role",
+                video=_seen(clip),
+                audio=_heard(clip),
+                warnings=[text for text in texts if not text.startswith(others)],
+            )
+
+
+def _is_of(warning: str, name: str) -> bool:
+    return warning.startswith(f"{name}: ")
+
+
+def _seen(clip: Clip) -> Seen | None:
+    video = clip.video
+    return Seen(frames=video.frames, fps=video.fps, start_seconds=video.seek_seconds) if video else None
+
+
+def _heard(clip: Clip) -> Heard | None:
+    audio = clip.audio
+    if audio is None:
+        return None
+    return Heard(start_seconds=audio.start_seconds, seconds=audio.seconds, stretch=audio.stretch, gain=audio.gain)
+
+
+def _skipped(matched: Matched, fitted: Fitted) -> Iterator[FileFate]:
+    samples = {sample.name: sample for sample in matched.samples}
+    for one in fitted.skipped:
+        sample: Sample = samples.get(one.name) or samples[one.name.rpartition("#s")[0]]  # or a scene of it
+        for role, file in sample.files.items():
+            yield FileFate(file=file.name, fate="skipped", role=role, sample=one.name, reason=one.reason)
+
+
+def _captions(matched: Matched) -> Iterator[FileFate]:
+    texts = {sample.name: sample.caption for sample in matched.samples}
+    for sample, file in matched.captions.items():
+        yield FileFate(file=file, fate="caption", sample=sample, reason="" if texts[sample] else "it is empty")
+
+
+def _ignored(matched: Matched) -> Iterator[FileFate]:
+    for file in matched.ignored:
+        yield FileFate(file=file, fate="ignored", reason=_why_ignored(file))
+
+
+def _why_ignored(file: str) -> str:
+    if is_hidden(file):
+        return "a hidden file, or metadata of an operating system"
+    if PurePosixPath(file).suffix.lower() == CAPTION:
+        return "a caption of no sample, or not the only one"
+    return "not a media file"

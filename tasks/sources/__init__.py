@@ -1,0 +1,1 @@
+"""Where files come from: URLs, buckets, uploads, the Hugging Face Hub."""

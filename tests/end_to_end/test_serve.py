@@ -1,0 +1,458 @@
+"""`ltx-flows serve` as one installation lives: killed in the middle of its work, started again, looked at, ended."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import soundfile
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from flows.endpoints import FLOWS
+from schemas.endpoints import ENDPOINTS
+from tests.support.browser import CHROMIUM, Browser
+from tests.support.clips import zipped
+from tests.support.requests import FRAMES, HEIGHT, WIDTH, small_requests
+from tests.support.service import Receiver, Service, small_request, until
+
+pytestmark = [pytest.mark.slow(seconds=360), pytest.mark.timeout(600)]
+
+CLIENTS = Path(__file__).parents[1] / "clients"
+needs_node = pytest.mark.skipif(
+    not (CLIENTS / "node_modules").is_dir() or shutil.which("node") is None,
+    reason="the JavaScript client is not installed: npm ci --prefix tests/clients",
+)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="module")
+def request_body(folder):
+    (folder / "files").mkdir()
+    return small_request(folder / "files")
+
+
+@pytest.fixture(scope="module")
+def killed(folder, request_body):
+    """A service killed while one request trained and two waited; and the requests."""
+    service = Service(folder / "home", folder / "files")
+    try:
+        requests = [service.submit("audio-extend-prefix", request_body) for _ in range(3)]
+        until(service.trains)
+        service.kill()
+        yield service, requests
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def service(killed, request_body):
+    """The same one, started again, when all three have ended."""
+    service, requests = killed
+    until(lambda: service.processes() == [])
+    service.start()
+    service.runs = [service.finished(request) for request in requests]
+    service.results = [service.result(request) for request in requests]
+    service.body = request_body
+    service.unheard = service.cancelling("audio_extend_prefix", request_body)  # looked at below, much later
+    return service
+
+
+def test_killed_it_leaves_no_process_behind(killed):
+    service, _ = killed
+    until(lambda: service.processes() == [])
+
+
+def test_started_again_it_finishes_what_was_running_and_what_was_queued(service):
+    assert [run["state"]["name"] for run in service.runs] == ["Completed"] * 3
+    assert [run["run_count"] for run in service.runs] == [2, 1, 1]  # the first went on as the same run
+
+
+def test_what_was_running_goes_first(service):
+    first, *later = [run["end_time"] for run in service.runs]
+    assert first < min(later)
+
+
+def test_each_run_is_billed_once(service):
+    billed = sorted(row["run_id"] for row in service.bills())
+    assert billed == sorted(run["id"] for run in service.runs)
+
+
+def test_each_client_gets_its_result(service):
+    assert [result.status_code for result in service.results] == [200] * 3
+    assert {result.headers["x-fal-billable-units"] for result in service.results} == {"100"}
+    assert len({result.json()["lora_file"]["url"] for result in service.results}) == 3
+
+
+def test_the_finished_steps_of_the_killed_run_came_from_the_cache(service):
+    states = service.task_states(service.runs[0]["id"])
+    assert {states[step] for step in ("extract", "match", "fit")} == {"Cached"}
+
+
+def test_runs_are_named_after_their_endpoint_and_trigger_phrase(service):
+    assert {run["name"] for run in service.runs} == {"audio-extend-prefix hmm"}
+
+
+def test_its_certificate_is_what_it_says_to_trust(service):
+    assert f"export SSL_CERT_FILE={service.home}/tls/authorities.pem" in service.said.read_text()
+    assert httpx.get(service.urls["API"], verify=service.trusted).status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(service.urls["API"])
+
+
+def test_a_second_one_on_the_same_home_is_refused(service):
+    second = service.again()
+    assert (second.returncode, "runs already" in second.stderr) == (1, True)
+
+
+@pytest.fixture(scope="module")
+def browser(service):
+    if CHROMIUM is None:
+        yield None
+        return
+    with Browser(service) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def forms():
+    """What each run form says."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def trained(service, browser, forms):
+    """A finished run of every endpoint, by its name: each started by filling its form, where there is a browser."""
+    (service.files / "small").mkdir()
+    requests = small_requests(service.files / "small")
+    started = {}
+    for name, body in requests.items():
+        if browser is None:
+            started[name] = service.start_run(FLOWS[name].fn.__name__, {"request": body})
+            continue
+        browser.form(name)
+        browser.fill(ENDPOINTS[name].request, body)
+        forms[name] = browser.said(name)
+        started[name] = browser.submit()
+    runs = {name: service.finished(run_id) for name, run_id in started.items()}
+    for name, run in runs.items():
+        assert ENDPOINTS[name].read(run["parameters"]["request"]) == ENDPOINTS[name].read(requests[name])
+        assert run["state"]["name"] == "Completed", run["state"]
+    return runs
+
+
+@needs_chromium
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_the_run_form_shows_every_field_with_title_description_and_default(trained, forms, name):
+    for field, info in ENDPOINTS[name].request.model_fields.items():
+        assert info.title in forms[name] and info.description in forms[name], field
+
+
+@needs_chromium
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_a_run_started_by_its_form_is_seen_to_finish_with_its_artifacts(service, browser, trained, name):
+    run_id = trained[name]["id"]
+    shown = browser.open_run(run_id, "Artifacts")
+    assert "Completed" in shown
+    assert all(key in shown for key in ("dataset-report", "train", "loss-curve"))
+    artifacts = service.artifacts(run_id)
+    assert {artifacts[step]["data"] for step in ("encode", "train")} == {100.0}
+    assert browser.width_of_picture(artifacts["loss-curve"]) == 640
+    assert (
+        ("previews" in shown) == ("previews" in artifacts) == bool(trained[name]["parameters"]["request"]["validation"])
+    )
+
+
+def test_a_pair_of_sounds_trains_end_to_end(service, trained):
+    made = service.outputs(trained["ic-lora/a2a"]["id"])
+    assert moved(made) and not (made / "preview.mp4").exists()
+    sound, rate = soundfile.read(made / "preview.wav")
+    assert len(sound) == 4 * round(9 / 24 * rate)  # twice a reference and its result, 9 frames of 24 a second each
+    report = json.loads((made / "dataset_report.json").read_text())
+    assert (report["kept"], report["warnings"][0].split(" is ")[0]) == (2, "split_input_into_scenes")
+    assert {"a_reference.wav", "a_target.wav", "manifest.json"} <= debugged(made)
+
+
+def test_a_pair_of_films_trains_end_to_end_on_a_reference_of_half_the_frames(service, trained):
+    made = service.outputs(trained["ic-lora/av2av"]["id"])
+    assert moved(made) and not (made / "preview.wav").exists()
+    with safe_open(made / "lora.safetensors", "pt") as file:
+        assert file.metadata()["reference_temporal_scale_factor"] == "2"
+    frames = film(made / "preview.mp4", 2 * 17, 2 * WIDTH)
+    reference, shown = frames[:, :HEIGHT, :WIDTH], frames[:, :HEIGHT, WIDTH:]
+    assert np.abs(reference[:17] - reference[17:]).mean() < 6  # the same before and after; the result is not
+    assert np.abs(shown[:17] - shown[17:]).mean() > 6
+
+
+def test_a_triplet_trains_end_to_end_and_keeps_what_is_black(service, trained):
+    made = service.outputs(trained["av2av-masked"]["id"])
+    assert moved(made)
+    frames = film(made / "preview.mp4", 2 * FRAMES, 3 * WIDTH)[:, :HEIGHT]
+    source, reference, shown = (frames[:, :, WIDTH * n : WIDTH * n + WIDTH] for n in range(3))
+    kept, new = slice(WIDTH // 2 + 8, None), slice(None, WIDTH // 2 - 8)
+    assert np.abs(source[:, :, kept] - shown[:, :, kept]).mean() < 6  # H.264 on the same pixels
+    assert np.abs(source[:, :, new] - shown[:, :, new]).mean() > 20
+    assert np.abs(source - reference).mean() > 10
+
+
+def moved(made):
+    tensors = load_file(made / "lora.safetensors")
+    return all(tensor.any() for key, tensor in tensors.items() if ".lora_B." in key)
+
+
+def debugged(made):
+    return set(zipfile.ZipFile(made / "debug_dataset.zip").namelist())
+
+
+def film(path, frames, width):
+    command = ["ffmpeg", "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.uint8)
+    return raw.reshape(frames, -1, width, 3).astype(int)
+
+
+@needs_chromium
+def test_steps_that_came_from_the_cache_are_seen_to(service, browser):
+    assert "Cached" in browser.open_run(service.runs[0]["id"], "Task Runs")
+
+
+@needs_chromium
+def test_the_history_page_lists_the_requests_and_plays_a_preview(service, browser):
+    assert browser.history().count("audio-extend-prefix") >= 3
+    assert browser.seconds_played(service.results[0].headers["x-fal-request-id"]) > 0
+
+
+@pytest.fixture(scope="module")
+def asked(service, request_body):
+    """What the clients send: a good request, and one whose archive holds no clip."""
+    files = service.files
+    (files / "note.txt").write_text("no clip")
+    (files / "none.zip").write_bytes(zipped({"note.txt": files / "note.txt"}))
+    bodies = {"good": request_body, "bad": request_body | {"training_data_url": (files / "none.zip").as_uri()}}
+    for name, body in bodies.items():
+        (files / f"{name}.json").write_text(json.dumps(body))
+    return files / "good.json", files / "bad.json"
+
+
+@pytest.fixture(scope="module")
+def python_client(service, asked):
+    with Receiver() as receiver:
+        seen = service.client([sys.executable, CLIENTS / "python_client.py", *asked, receiver.url])
+        until(lambda: receiver.heard)
+    return seen, receiver.heard
+
+
+def test_the_stock_python_client_submits_follows_and_gets_its_result(service, python_client):
+    seen, _ = python_client
+    assert seen["result"]["billing"]["usd"] == "0.22"
+    assert any("billed 100 units" in line for line in seen["logs"])
+    link = seen["result"]["lora_file"]["url"]
+    assert len(httpx.get(link, verify=service.trusted).content) == seen["result"]["lora_file"]["file_size"]
+
+
+def test_the_stock_python_client_gets_422s_with_their_detail_at_once_and_from_the_run(python_client):
+    seen, _ = python_client
+    assert (seen["wrong_request"]["status"], seen["wrong_request"]["detail"][0]["type"]) == (422, "one_of")
+    assert seen["wrong_data"]["status"] == 422
+    assert seen["wrong_data"]["detail"][0]["type"] == "archive_file_count_below_minimum"
+
+
+def test_the_stock_python_client_cancels_what_waits_and_what_runs(python_client):
+    seen, _ = python_client
+    assert [seen[name]["status"] for name in ("cancelled", "cancelled_running")] == [400, 400]
+
+
+def test_what_was_cancelled_is_not_billed(service, python_client):
+    seen, _ = python_client
+    cancelled = [service.finished(run["id"]) for asked in seen["cancelled_ids"] for run in service.runs_of(asked)]
+    assert {run["state"]["name"] for run in cancelled} <= {"Cancelled"}  # or it was cancelled before it had a run
+    assert not {run["id"] for run in cancelled} & {row["run_id"] for row in service.bills()}
+
+
+def test_the_stock_python_client_that_waits_for_the_result_gets_it(python_client):
+    seen, _ = python_client
+    assert seen["ran"]["billing"]["usd"] == "0.22"
+
+
+def test_a_webhook_reaches_the_client(python_client):
+    seen, heard = python_client
+    assert seen["status"] == "Completed"
+    assert [(body["request_id"], body["status"]) for body in heard] == [(seen["told"], "OK")]
+
+
+def test_the_stock_python_client_uploads_in_parts_what_a_request_then_names(service, request_body):
+    origin = service.urls["history"].rstrip("/")
+    seen = service.client([sys.executable, CLIENTS / "python_upload.py", origin, service.files / "sounds.zip"])
+    body = request_body | {"training_data_url": seen["parts"]}
+    plan = httpx.post(f"{service.api}/plan/audio-extend-prefix", json=body, verify=service.trusted, timeout=60)
+    assert (plan.status_code, plan.json().get("kept")) == (200, 2)
+
+
+@needs_node
+def test_the_stock_javascript_client_does_the_same_through_the_proxy_route_with_an_upload(service, asked):
+    origin = service.urls["history"].rstrip("/")
+    seen = service.client(["node", CLIENTS / "javascript_client.mjs", origin, asked[0]])
+    assert seen["data"]["billing"]["usd"] == "0.22" and any("billed" in line for line in seen["logs"])
+    assert (seen["wrong_request"]["name"], seen["wrong_request"]["status"]) == ("ValidationError", 422)
+    assert seen["wrong_request"]["detail"][0]["type"] == "one_of"
+    assert (seen["cancelled"]["status"], seen["streamed"]) == (400, "COMPLETED")
+    assert seen["ran"]["billing"]["usd"] == "0.22"
+
+
+# --- who may reach what it started --------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_account_of_the_machine_gets_nothing_from_the_server_that_was_started(service):
+    def tries():
+        paths = ("deployments/filter", "work_pools/filter", "flow_runs/")
+        codes = [httpx.post(f"{service.prefect}/{path}", json={}).status_code for path in paths]
+        guessed = httpx.post(f"{service.prefect}/deployments/filter", json={}, auth=("ltx", "guess"))
+        try:
+            return [*codes, guessed.status_code, (service.home / "server" / "password").read_text()]
+        except PermissionError:
+            return [*codes, guessed.status_code, "closed"]
+
+    assert as_nobody(tries) == [401, 401, 401, 401, "closed"]
+
+
+def as_nobody(doing):
+    """What a process of another account finds."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        os.write(writing, json.dumps(doing()).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        found = told.read()
+    os.waitpid(child, 0)
+    return json.loads(found)
+
+
+def test_its_home_is_its_owners_alone(service):
+    assert service.home.stat().st_mode & 0o777 == 0o700
+    assert (service.home / "server" / "password").stat().st_mode & 0o777 == 0o600
+
+
+def test_it_listens_for_this_machine_alone(service):
+    address = service.pages.removeprefix("http://")
+    assert address.startswith("127.0.0.1:")
+    table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    port = f":{int(address.rpartition(':')[2]):04X}"
+    listening = {line.split()[1].partition(":")[0] for line in table if line.split()[1].endswith(port)}
+    assert listening == {"0100007F"}
+
+
+HOSTILE = """<!doctype html><title>hostile</title><script>
+async function attack(prefect, api, deployment, request) {
+  const told = [];
+  const send = async (url, options) => {
+    try { const answer = await fetch(url, options); told.push(answer.type === "opaque" ? "opaque" : answer.status); }
+    catch { told.push("refused"); }
+  };
+  const text = { "Content-Type": "text/plain" }, json = { "Content-Type": "application/json" };
+  const flow = JSON.stringify({ parameters: { request }, job_variables: { command: "touch /tmp/pwned" } });
+  for (const mode of ["no-cors", "cors"]) {
+    const headers = mode === "cors" ? json : text;
+    const create = `${prefect}/api/deployments/${deployment}/create_flow_run`;
+    await send(create, { method: "POST", mode, headers, body: flow });
+    await send(`${api}/extend-prefix`, { method: "POST", mode, headers, body: JSON.stringify(request) });
+  }
+  await send(`${prefect}/api/flow_runs/count`, { method: "POST", mode: "cors", headers: json, body: "{}" });
+  return told;
+}
+</script>"""
+
+
+@needs_chromium
+def test_a_page_from_elsewhere_in_the_owners_browser_starts_nothing(service, browser, request_body):
+    before = service.ask("flow_runs/count", {})
+    page = browser.chromium.new_page(ignore_https_errors=True)
+    with Page(HOSTILE) as elsewhere:
+        page.goto(elsewhere)
+        deployment = service.deployment("audio_extend_prefix")
+        words = [service.pages, service.api, deployment, request_body]
+        told = page.evaluate("([p, a, d, r]) => attack(p, a, d, r)", words)
+        page.set_content(f"""<form method="post" enctype="text/plain" action="{service.api}/audio-extend-prefix">
+            <input name='{{"training_data_url":"' value='"}}'><button>go</button></form>""")
+        page.get_by_role("button").click()
+        page.wait_for_load_state()
+        seen = page.inner_text("body")
+    page.close()
+    assert set(told) <= {"opaque", "refused"}  # what came back cannot be read
+    assert "from elsewhere" in seen
+    assert service.ask("flow_runs/count", {}) == before
+
+
+@pytest.mark.parametrize("part", ["flows.hosting.prefect_app", "flows.hosting.keeper"])
+def test_a_prefect_server_that_dies_is_started_again_at_the_same_address(service, part):
+    before = service.ask("flow_runs/count", {})
+    for process in psutil.process_iter(["cmdline"]):
+        if part in (process.info["cmdline"] or []) and process.environ()["LTX_FLOWS_HOME"] == str(service.home):
+            process.kill()
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{service.prefect}/health")
+    until(lambda: answers(f"{service.prefect}/health"))
+    assert service.ask("flow_runs/count", {}) == before
+    assert service.result(service.submit("audio-extend-prefix", service.body)).status_code == 200
+
+
+def answers(url):
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+class Page:
+    """A page on another port."""
+
+    def __init__(self, content):
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(content.encode())
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever).start()
+        return f"http://127.0.0.1:{self.server.server_port}/"
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_run_that_nobody_heard_being_cancelled_is_cancelled_all_the_same(service):
+    assert service.finished(service.unheard)["state"]["name"] == "Cancelled"
+
+
+def test_ctrl_c_ends_it_and_all_that_it_started(service):
+    assert service.stop() == 0
+    assert service.processes() == []
+    with suppress(httpx.ConnectError):
+        pytest.fail(f"Prefect answers still: {httpx.get(service.prefect)}")

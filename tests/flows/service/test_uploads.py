@@ -1,0 +1,403 @@
+"""Uploads of clients without a bucket: told addresses, signed links, parts; a request names them by their content."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from flows.service import upload_register as addresses
+from flows.service.app import create_app
+from flows.service.routes import multipart
+from schemas.settings import settings
+from tasks.sources.fetch import fetch
+from tasks.sources.upload_parts import DAY
+from tests.support.clips import tone, zipped
+from tests.support.service_app import APP, BASE, JSON, FakeRuns, api
+
+CLIENTS = Path(__file__).parents[2] / "clients"
+CONTENT = b"PK first, second, third"
+NEW = {"file_name": "my clips.zip", "content_type": "application/zip"}
+KEY = {"Authorization": "Key mine"}
+OTHER = {"Authorization": "Key other"}
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch):
+    monkeypatch.setenv("LTX_FLOWS_API_KEYS", "mine,other")
+    settings.cache_clear()
+
+
+def limited(monkeypatch, size):
+    monkeypatch.setenv("LTX_FLOWS_MAX_DOWNLOAD_BYTES", str(size))
+    settings.cache_clear()
+
+
+def of_the_api(test):
+    """Runs a test's coroutine with a fresh API; nothing but what it sends has a key."""
+
+    async def with_api(**given):
+        async with api() as service:
+            await test(service, **given)
+
+    def run(monkeypatch, home):
+        given = {"monkeypatch": monkeypatch, "home": home}
+        wanted = test.__code__.co_varnames[: test.__code__.co_argcount]
+        asyncio.run(with_api(**{name: value for name, value in given.items() if name in wanted}))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+async def begun(service, how="initiate"):
+    return (await service.http.post(f"/storage/upload/{how}", json=NEW, headers=KEY)).json()
+
+
+def below(link, what):
+    path, _, query = link.partition("?")
+    return f"{path}/{what}?{query}"
+
+
+async def in_parts(service, **pieces):
+    """Begun, with some parts: `_2=b"..."`; the link, the address and what their answers said."""
+    links = await begun(service, "initiate-multipart")
+    sent = [await service.http.put(below(links["upload_url"], name[1:]), content=each) for name, each in pieces.items()]
+    return links["upload_url"], links["file_url"], [answer.json() for answer in sent]
+
+
+async def complete(service, link, parts):
+    return await service.http.post(below(link, "complete"), json={"parts": parts})
+
+
+async def submit(service, url, headers=KEY, **more):
+    return await service.submit(body={"training_data_url": url, **more}, headers=headers)
+
+
+async def trained_on(service, url):
+    """The content that a submitted run would read."""
+    answer = (await submit(service, url)).json()
+    entry = service.app.state.watcher.entries[answer["request_id"]]
+    return fetch(entry.body["training_data_url"], ("training_data_url",))
+
+
+@of_the_api
+async def test_a_signed_link_takes_a_file_without_a_key_and_its_address_is_trained_on(service):
+    links = await begun(service)
+    assert links["file_url"].startswith(f"{BASE}/uploads/") and links["file_url"].endswith("/my%20clips.zip")
+    assert (await service.http.put(links["upload_url"], content=CONTENT)).status_code == 200
+    file = await trained_on(service, links["file_url"])
+    assert (file.name, file.sha256) == ("my clips.zip", sha256(CONTENT).hexdigest())
+
+
+@of_the_api
+async def test_the_same_content_is_the_same_request_wherever_it_was_uploaded_to(service):
+    addressed = []
+    for _ in range(2):
+        links = await begun(service)
+        await service.http.put(links["upload_url"], content=CONTENT)
+        request = (await submit(service, links["file_url"])).json()["request_id"]
+        addressed.append(service.app.state.watcher.entries[request].body["training_data_url"])
+    assert addressed == [f"upload://{sha256(CONTENT).hexdigest()}/my%20clips.zip"] * 2
+
+
+@of_the_api
+async def test_a_link_takes_nothing_for_another_upload_or_name_and_not_for_longer(service, monkeypatch):
+    first, second = (await begun(service))["upload_url"], (await begun(service))["upload_url"]
+    others = (first.split("/")[4], second.split("/")[4])
+    wrong = [
+        first.replace(*others),
+        first.replace("clips", "films"),
+        first.replace("expires=", "expires=9"),
+        first + "0",
+    ]
+    assert [(await service.http.put(link, content=CONTENT)).status_code for link in wrong] == [403] * 4
+    monkeypatch.setattr("flows.service.links.time.time", lambda: 9e12)
+    assert (await service.http.put(first, content=CONTENT)).status_code == 403
+
+
+@of_the_api
+async def test_parts_come_in_any_order_and_a_part_that_comes_again_replaces_the_first(service, home):
+    link, address, sent = await in_parts(service, _3=CONTENT[16:], _1=b"typo", _2=CONTENT[9:16])
+    again = (await service.http.put(below(link, 1), content=CONTENT[:9])).json()
+    assert [name[:2] for name in kept(home)] == ["1-", "2-", "3-", "be"]
+    assert (await complete(service, link, [sent[0], again, sent[2]])).status_code == 200
+    assert (await trained_on(service, address)).sha256 == sha256(CONTENT).hexdigest()
+    assert kept(home) == []
+
+
+@of_the_api
+async def test_completing_twice_is_completing_once(service, monkeypatch):
+    link, address, sent = await in_parts(service, _1=CONTENT)
+    joined, joins = multipart.parts.keep_joined, []
+    monkeypatch.setattr(multipart.parts, "keep_joined", lambda *of: joins.append(time.sleep(0.1)) or joined(*of))
+    answers = await asyncio.gather(*(complete(service, link, sent) for _ in range(3)))
+    assert {(answer.status_code, answer.json()["url"]) for answer in answers} == {(200, address)}
+    assert len(joins) == 1
+    late = await service.http.put(below(link, 1), content=CONTENT)
+    assert (late.status_code, (await trained_on(service, address)).size) == (404, len(CONTENT))
+
+
+@of_the_api
+async def test_missing_parts_are_named_and_may_still_come(service):
+    link, address, sent = await in_parts(service, _1=CONTENT[:9], _4=CONTENT[16:])
+    answer = await complete(service, link, sent)
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "parts"])
+    assert "not with this etag: 2, 3;" in answer.json()["detail"][0]["msg"]
+    wrong = await complete(service, link, [sent[0] | {"etag": "../../ledger.db"}])
+    assert "not with this etag: 1;" in wrong.json()["detail"][0]["msg"]
+    unfinished = (await submit(service, address)).json()["detail"][0]
+    assert unfinished["loc"] == ["body", "training_data_url"]
+    assert (unfinished["type"], unfinished["msg"]) == (
+        "file_download_error",
+        "my clips.zip: its upload is not complete",
+    )
+
+
+@of_the_api
+async def test_fal_clients_parts_need_the_key_that_began(service):
+    told = (await service.http.post("/files/upload/multipart", headers=KEY | {"X-Fal-File-Name": "a.zip"})).json()
+    place = f"{told['access_url']}/multipart/{told['uploadId']}"
+    codes = [(await service.http.put(f"{place}/1", content=b"x", headers=key)).status_code for key in ({}, OTHER)]
+    part = await service.http.put(f"{place}/1", content=CONTENT, headers=KEY)
+    sent = {"parts": [{"partNumber": 1, "etag": part.headers["etag"]}]}
+    codes += [
+        (await service.http.post(f"{place}/complete", json=sent, headers=key)).status_code for key in (OTHER, KEY)
+    ]
+    assert codes == [401, 404, 404, 200]
+    assert (await trained_on(service, told["access_url"])).name == "a.zip"
+
+
+@of_the_api
+async def test_only_who_uploaded_may_train_on_it_and_every_wrong_address_is_told(service):
+    links = await begun(service)
+    await service.http.put(links["upload_url"], content=CONTENT)
+    unknown = f"{BASE}/uploads/{'0' * 32}/opening.mp4"
+    shown = [{"prompt": "on", "video_url": unknown}]
+    answer = await submit(service, links["file_url"], OTHER, validation=shown)
+    assert answer.status_code == 422
+    faults = [(fault["loc"], fault["type"]) for fault in answer.json()["detail"]]
+    assert faults == [
+        (["body", "training_data_url"], "file_download_error"),
+        (["body", "validation", 0, "video_url"], "file_download_error"),
+    ]
+
+
+@of_the_api
+async def test_an_address_of_somebody_elses_is_downloaded_as_any_other(service):
+    url = f"https://example.com/uploads/{'0' * 32}/clips.zip"
+    request = (await submit(service, url)).json()["request_id"]
+    assert service.app.state.watcher.entries[request].body["training_data_url"] == url
+
+
+@of_the_api
+async def test_a_file_that_was_pruned_is_refused_at_submission(service, home):
+    links = await begun(service)
+    await service.http.put(links["upload_url"], content=CONTENT)
+    shutil.rmtree(home / "store")
+    assert "upload it again" in (await submit(service, links["file_url"])).json()["detail"][0]["msg"]
+
+
+@of_the_api
+async def test_plan_reads_uploads_as_submit_does(service, home):
+    home.mkdir(exist_ok=True)
+    links = await begun(service)
+    archive = zipped({name: tone(home / name, 1.2) for name in ("a.wav", "b.wav")})
+    plan = f"{APP}/plan/audio-extend-prefix"
+    body = {"training_data_url": links["file_url"], "audio_duration_seconds": 1.0, "conditioning_seconds": 0.4}
+    before = await service.http.post(plan, json=body, headers=KEY)
+    await service.http.put(links["upload_url"], content=archive)
+    after = await service.http.post(plan, json=body, headers=KEY)
+    assert (before.status_code, before.json()["detail"][0]["type"]) == (422, "file_download_error")
+    assert (after.status_code, after.json().get("kept")) == (200, 2)
+
+
+@of_the_api
+async def test_all_parts_together_have_the_limit_of_downloads(service, monkeypatch, home):
+    limited(monkeypatch, 10)
+    link, _, sent = await in_parts(service, _1=b"123456", _2=b"7890", _3=b"x")
+    assert [part.get("partNumber") for part in sent] == [1, 2, None]
+    assert "10 bytes" in sent[2]["detail"]
+    assert [name[:2] for name in kept(home)] == ["1-", "2-", "be"]
+    assert (await complete(service, link, sent[:2])).status_code == 200
+
+
+@of_the_api
+async def test_a_part_that_comes_again_has_the_room_of_the_first(service, monkeypatch):
+    limited(monkeypatch, 10)
+    link, _, _ = await in_parts(service, _1=b"12345678")
+    codes = [
+        (await service.http.put(below(link, 1), content=content)).status_code for content in (b"123456789", b"1" * 11)
+    ]
+    assert codes == [200, 413]
+
+
+@of_the_api
+async def test_a_part_that_nobody_expects_is_refused_before_it_comes(service):
+    async def never():
+        raise AssertionError("the body was asked for")
+        yield b""
+
+    single = (await begun(service))["upload_url"]
+    assert (await service.http.put(below(single, 1), content=never())).status_code == 404
+
+
+@of_the_api
+async def test_parts_that_come_together_have_the_limit_together(service, monkeypatch):
+    limited(monkeypatch, 10)
+    link = (await begun(service, "initiate-multipart"))["upload_url"]
+    opened = asyncio.Event()
+
+    async def slowly():
+        yield b"123456"
+        await opened.wait()
+
+    first, second = (asyncio.create_task(service.http.put(below(link, n), content=slowly())) for n in (1, 2))
+    await asyncio.sleep(0.1)
+    opened.set()
+    assert 413 in {(await first).status_code, (await second).status_code}
+
+
+@pytest.mark.parametrize("number", ["0", "10001", "x"])
+def test_parts_have_numbers_from_one_to_ten_thousand(number):
+    @of_the_api
+    async def test(service):
+        link, _, _ = await in_parts(service)
+        assert (await service.http.put(below(link, number), content=b"x")).status_code == 422
+
+    test(None, None)
+
+
+@of_the_api
+async def test_a_body_that_is_no_file_keeps_its_limit(service, monkeypatch):
+    link, _, sent = await in_parts(service, _1=CONTENT)
+    monkeypatch.setenv("LTX_FLOWS_MAX_BODY_BYTES", "200")
+    settings.cache_clear()
+    large = [{"partNumber": 1, "etag": sent[0]["etag"]}] * 5
+    codes = [(await complete(service, link, large)).status_code]
+    codes += [(await service.http.put(below(link, 2), content=b"x" * 300)).status_code]
+    told = {"file_name": "x" * 300}
+    codes += [(await service.http.post("/storage/upload/initiate", json=told, headers=KEY)).status_code]
+    assert codes == [413, 200, 413]
+
+
+@of_the_api
+async def test_an_empty_upload_is_refused_however_it_comes(service):
+    single, (link, _, _) = (await begun(service))["upload_url"], await in_parts(service)
+    answers = [
+        await service.http.put("/uploads/a.zip", headers=KEY),
+        await service.http.post("/files/upload", headers=KEY),
+        await service.http.put(single),
+        await service.http.put(below(link, 1)),
+        await complete(service, link, []),
+    ]
+    assert [answer.status_code for answer in answers] == [422] * 5
+    assert {answer.json()["detail"][0]["type"] for answer in answers[:4]} == {"file_too_small"}
+
+
+@of_the_api
+async def test_what_was_abandoned_for_a_day_is_removed_by_the_next_one(service, home):
+    old, recent = [await in_parts(service, _1=CONTENT) for _ in range(2)]
+    age(home / "store" / "parts" / old[0].split("/")[4])
+    await begun(service, "initiate-multipart")
+    codes = [(await complete(service, link, sent)).status_code for link, _, sent in (old, recent)]
+    assert codes == [404, 200]
+
+
+@of_the_api
+async def test_what_was_abandoned_is_removed_when_the_service_starts(service, home, monkeypatch):
+    link, address, _ = await in_parts(service, _1=CONTENT)
+    age(home / "store" / "parts" / link.split("/")[4])
+    monkeypatch.setattr(addresses, "UNFINISHED_SECONDS", -1)
+    async with api():
+        while addresses.find(addresses.told_id(address)):
+            await asyncio.sleep(0.01)
+    assert kept(home) == []
+
+
+def kept(home):
+    return sorted(path.name for path in (home / "store" / "parts").rglob("*") if path.is_file())
+
+
+def age(folder):
+    then = time.time() - DAY - 60
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (then, then))
+
+
+@of_the_api
+async def test_putting_a_file_together_keeps_nobody_waiting(service, monkeypatch):
+    link, _, sent = await in_parts(service, _1=CONTENT)
+    begun, answered = threading.Event(), threading.Event()
+    joined = multipart.parts.keep_joined
+    monkeypatch.setattr(multipart.parts, "keep_joined", lambda *of: begun.set() or (answered.wait(5) and joined(*of)))
+    completing = asyncio.create_task(complete(service, link, sent))
+    await asyncio.to_thread(begun.wait, 5)
+    await service.http.get("/.well-known/jwks.json")
+    answered.set()
+    assert (await completing).status_code == 200
+
+
+@pytest.mark.parametrize("told", [b"", b"[]", b'{"parts": 1}', b'{"parts": [{"partNumber": 1}]}', b"\xff", b"9" * 5000])
+def test_a_list_of_parts_that_is_none_is_told_in_the_hosted_shape(told):
+    @of_the_api
+    async def test(service):
+        link, _, _ = await in_parts(service, _1=CONTENT)
+        answer = await service.http.post(below(link, "complete"), content=told, headers=JSON)
+        assert (answer.status_code, answer.json()["detail"][0]["loc"][0]) == (422, "body")
+
+    test(None, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\clips.zip", "clips.zip"),
+        ("..", "file"),
+        ("a\0\nb.zip", "ab.zip"),
+        ("", "file"),
+    ],
+)
+def test_names_are_plain(said, name):
+    assert addresses.plain_name(said) == name
+    assert addresses.plain_name("x" * 400 + ".zip").endswith("x.zip") and len(addresses.plain_name("x" * 400)) == 255
+
+
+@pytest.fixture
+def origin(home):
+    """The application on loopback, for clients in processes of their own."""
+    app = create_app(FakeRuns())
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.parametrize(("client", "parts"), [("python_upload.py", 8), ("javascript_upload.mjs", 10)])
+def test_stock_clients_upload_whole_files_and_parts(origin, tmp_path, monkeypatch, client, parts):
+    program = sys.executable if client.endswith("py") else shutil.which("node")
+    if program is None or not (CLIENTS / "node_modules").is_dir():
+        pytest.skip("the JavaScript client is not installed: npm ci --prefix tests/clients")
+    numbers, add = [], multipart.parts.add
+    monkeypatch.setattr(multipart.parts, "add", lambda *part: numbers.append(part[2]) or add(*part))
+    (tmp_path / "clips.zip").write_bytes(os.urandom(100_000))
+    command = [program, CLIENTS / client, origin, tmp_path / "clips.zip"]
+    done = subprocess.run(command, env=os.environ | {"FAL_KEY": "mine"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    digest = sha256((tmp_path / "clips.zip").read_bytes()).hexdigest()
+    for url in json.loads(done.stdout).values():
+        told = addresses.told_id(url)
+        assert (addresses.find(told).sha256 if told else url.split("/")[2]) == digest
+    assert sorted(numbers) == list(range(1, parts + 1))
