@@ -26,10 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from schemas.media import Bucket, FittedSample, Fitting, Picture, Sample
 from schemas.plan import Track
 from schemas.settings import settings
-from tasks.fitting import fit_samples
+from tasks.fit import fit_samples
 from tasks.media.ffmpeg import decode_video
-from tasks.sources.keeping import keep
-from tasks.storage.store import store
+from tasks.storage.store import keep, store
 
 CLIPS, SECONDS, RATES = 10, 5, (24, 30, 60)
 BUCKET = Bucket.of(Picture(width=768, height=768, frames=89, fps=24))

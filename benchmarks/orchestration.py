@@ -76,7 +76,9 @@ def take_out_the_work() -> None:
         (job.folder / "losses.json").write_text("{}")
         return [Finished(adapter=job.folder / "lora.safetensors", losses=job.folder / "losses.json", previews=())]
 
-    from tasks import encoding, fitting, train  # noqa: PLC0415  # they import Prefect
+    from tasks import encode as encoding  # noqa: PLC0415  # they import Prefect
+    from tasks import fit as fitting
+    from tasks import train
     from tasks.dataset import inspect as looking  # noqa: PLC0415  # they import Prefect
 
     replacements: list[tuple[Any, str, Any]] = [

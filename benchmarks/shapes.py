@@ -1,4 +1,4 @@
-"""What train_step.py measures on: each endpoint's plan at its seed's default shape, random clips, a base model."""
+"""What train_step.py measures on: each endpoint's plan at its default shape, random clips, a base model."""
 
 import tempfile
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from diffusers import LTX2VideoTransformer3DModel
 
-from models.conditions import Grid
 from models.ltx2.loading import TINY, load_transformer, needed, pick_dtype, resolve
+from models.tokens import Grid
 from models.training_inputs import TrainingSample
 from schemas.endpoints import ENDPOINTS
-from schemas.media import Bucket, Modality, Picture, video_steps
+from schemas.media import Bucket, Modality, Picture
 from schemas.plan import Plan
+from schemas.units import video_steps
 
 TINY_PICTURE = Picture(width=256, height=256, frames=33, fps=24)
 FULL_SIZE = {

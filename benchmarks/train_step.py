@@ -1,6 +1,6 @@
 """How fast a training step is: `python benchmarks/train_step.py --tiny|--full [--peer] [--compile]`.
 
-For each endpoint's plan at its seed's default shape: seconds per step, tokens per second, the share of the matmul rate
+For each endpoint's plan at its default shape: seconds per step, tokens per second, the share of the matmul rate
 that this machine reaches, peak memory, and what of a step is neither forward, backward nor optimiser. --tiny: the tiny
 base, pictures of 256x256x33, for CPUs. --full: the shape of LTX-2.3 with random weights, on a GPU.
 """

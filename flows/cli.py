@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from flows.unfinished import Unfinished, unfinished
+from flows.local_run import Unfinished, unfinished
 from schemas.endpoint import Endpoint
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import LtxFlowsError
@@ -144,7 +144,7 @@ def _bills(options: argparse.Namespace, out: TextIO) -> None:
 
 
 def _cache(options: argparse.Namespace, out: TextIO) -> None:
-    from tasks.storage.retention import DAY, prune, usage  # noqa: PLC0415
+    from tasks.retention import DAY, prune, usage  # noqa: PLC0415
 
     private_home()
     if options.action == "prune":
@@ -170,7 +170,7 @@ def _told_again(note: Unfinished) -> dict[str, Any] | None:
     run_id = note.first_run()
     if run_id is None:
         return None
-    from tasks.delivery import told_again  # noqa: PLC0415
+    from tasks.ledger.outcomes import told_again  # noqa: PLC0415
 
     result = told_again(str(run_id))
     if result is None:

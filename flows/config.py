@@ -7,8 +7,8 @@ from models.sampler import Guidance
 from schemas.endpoint import Endpoint
 from schemas.redaction import without_secrets
 from schemas.request import TrainRequest
+from schemas.training import Previewing, Training
 from tasks.base_model import Base
-from tasks.train import Previewing, Training
 
 
 def training_config(

@@ -14,7 +14,8 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from schemas.endpoint import IMAGE, VIDEO_WEBM, Endpoint, Slot
+from schemas.endpoint import Endpoint
+from schemas.layout import IMAGE, VIDEO_WEBM, Slot
 from schemas.settings import settings
 from tasks.media.ffmpeg import write_video
 

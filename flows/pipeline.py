@@ -20,27 +20,26 @@ from schemas.rejections import TRAINING_DATA, InputRejected
 from schemas.request import TrainRequest
 from schemas.result import TrainingResult
 from schemas.settings import settings
+from schemas.training import Previewing, Training
 from tasks.base_model import base_model_of, precision
 from tasks.bill import bill
 from tasks.board import board
 from tasks.dataset.preview_rules import with_media
-from tasks.dataset.rules import Fitted
 from tasks.debug_dataset import debug_dataset
 from tasks.download import download
 from tasks.encode import encode
 from tasks.extract import extract
-from tasks.extracting import Extracted
 from tasks.fit import fit, fit_previews
-from tasks.in_use import Usage
 from tasks.ledger.outcomes import tell_rejection
+from tasks.manifests import Extracted, Fitted, Matched
 from tasks.match import match
-from tasks.matching import Matched
 from tasks.reports.dataset_report import dataset_report
 from tasks.reports.run_page import dataset_card
 from tasks.run_id import current_run
+from tasks.step import Usage
 from tasks.storage.home import private_home
 from tasks.storage.results import results_in_store
-from tasks.train import Previewing, Training, train
+from tasks.train import train
 from tasks.upload import open_places, upload
 from tasks.validate import validate
 

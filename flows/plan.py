@@ -8,11 +8,12 @@ from schemas.plan import Plan
 from schemas.rejections import TRAINING_DATA
 from schemas.request import TrainRequest
 from schemas.result import PlanAnswer
+from tasks.dataset.archive import extract_archive
 from tasks.dataset.inspect import each
+from tasks.dataset.matching import match_samples
 from tasks.dataset.preview_rules import settle_given, with_media
-from tasks.dataset.rules import Fitted, settle_samples
-from tasks.extracting import extract_archive
-from tasks.matching import Matched, match_samples
+from tasks.dataset.rules import settle_samples
+from tasks.manifests import Fitted, Matched
 from tasks.reports.dataset_report import dataset_report
 from tasks.sources.fetch import fetch
 

@@ -6,29 +6,16 @@ training hands in clean tokens mixed with noise, sampling hands in noise.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import assert_never
 
 import torch
 from torch import Tensor
 
+from models.ltx2.geometry import audio_positions, reference_positions, video_positions
+from models.tokens import Grid, Tokens, grid_of, tokens_of
 from schemas.errors import ConditionError
-from schemas.media import AUDIO_STEPS_PER_SECOND, FRAMES_PER_STEP, LATENT_CELL, Modality, Role, video_frames
+from schemas.media import Modality, Role
 from schemas.plan import Generated, Mask, Prefix, Reference
-
-POSITIONS_KEPT = 32  # of the grids asked for last: every step of a training asks for the same few
-
-Grid = tuple[int, int, int]  # latent steps, rows, columns; sound has one row and one column
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """B clips, L tokens, C = 128 channels."""
-
-    latent: Tensor  # [B, L, C]     noisy where generated, clean where given
-    sigma: Tensor  # [B, L]        noise level, 0 where given
-    position: Tensor  # [B, D, L, 2]  from/to per axis: D = 3 video (s, px, px), 1 audio (s)
-    learn: Tensor  # [B, L]        bool, True where the token carries loss
 
 
 @dataclass(frozen=True)
@@ -83,7 +70,7 @@ def condition(tokens: Tokens, stream: Generated, source: Source) -> Tokens:
     Raises:
         ConditionError: a mask or a reference is asked for and missing, or does not fit the target.
 
-    Source: golden/README.md, matching notes 1 to 4.
+    Source: docs/ltx2.md, notes 1 to 4.
     """
     _, height, width = source.grid
     for wanted in stream.conditions:
@@ -142,7 +129,7 @@ def keep_unmasked(tokens: Tokens, clean: Tensor, learn_cells: Tensor) -> Tokens:
     Raises:
         ConditionError: the cells are not those of the clip.
 
-    Source: mask condition of the LTX-2 training guide, with our polarity (style.md, section 8).
+    Source: mask condition of the LTX-2 training guide, with our polarity (docs/media-rules.md, reading 16).
     """
     if learn_cells.shape != clean.shape[:2]:
         raise ConditionError(f"a mask of {tuple(learn_cells.shape)} cells does not fit {tuple(clean.shape[:2])} tokens")
@@ -163,7 +150,7 @@ def prepend_reference(tokens: Tokens, reference: Tensor, position: Tensor) -> To
     Raises:
         ConditionError: reference and positions differ in length.
 
-    Source: arXiv 2410.23775 (in-context LoRA); order of golden/README.md, note 1.
+    Source: arXiv 2410.23775 (in-context LoRA); order of docs/ltx2.md, note 1.
     """
     batch, length, _ = reference.shape
     if position.shape[2] != length:
@@ -186,75 +173,6 @@ def _give(tokens: Tokens, clean: Tensor, given: Tensor) -> Tokens:
     )
 
 
-def tokens_of(latent: Tensor) -> Tensor:
-    """Video [B, C, F, h, w] -> [B, F h w, C], time-major; sound [B, T, C] is in tokens already."""
-    return latent.flatten(2).transpose(1, 2) if latent.ndim == 5 else latent
-
-
-def latent_of(tokens: Tensor, modality: Modality, grid: Grid) -> Tensor:
-    """The way back: [B, F h w, C] -> [B, C, F, h, w]; sound stays [B, T, C]."""
-    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *grid) if modality == "video" else tokens
-
-
-def grid_of(latent: Tensor) -> Grid:
-    """Steps, rows and columns of a batch of latents, [B, C, F, h, w] or [B, T, C]."""
-    if latent.ndim == 5:
-        _, _, steps, height, width = latent.shape
-        return steps, height, width
-    return latent.shape[1], 1, 1
-
-
-@lru_cache(maxsize=POSITIONS_KEPT)
-def video_positions(steps: int, height: int, width: int, fps: float) -> Tensor:
-    """From/to of every video token: seconds, pixel rows, pixel columns.
-
-    Returns:
-        float32 [1, 3, steps * height * width, 2], time-major. Step 0 is one frame long, each later one eight.
-
-    Source: equal to diffusers' `rope.prepare_video_coords`.
-    """
-    axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in (steps, height, width)), indexing="ij")
-    cells = torch.stack(axes).flatten(1)  # [3, L]
-    bounds = torch.stack([cells, cells + 1], dim=-1)[None]
-    frames = (bounds[:, :1] * FRAMES_PER_STEP + 1 - FRAMES_PER_STEP).clamp(min=0)
-    return torch.cat([frames / fps, bounds[:, 1:] * LATENT_CELL], dim=1)
-
-
-@lru_cache(maxsize=POSITIONS_KEPT)
-def audio_positions(steps: int) -> Tensor:
-    """From/to of every audio token in seconds: float32 [1, 1, steps, 2].
-
-    A step is four mel frames of 1/100 s, the first one a single frame (causal audio VAE).
-    Source: equal to diffusers' `audio_rope.prepare_audio_coords`.
-    """
-    index = torch.arange(steps, dtype=torch.float32)
-    mel = (torch.stack([index, index + 1], dim=-1) * 4 + 1 - 4).clamp(min=0)
-    return (mel * 160 / (160 * 4 * AUDIO_STEPS_PER_SECOND))[None, None]
-
-
-@lru_cache(maxsize=POSITIONS_KEPT)
-def reference_positions(
-    steps: int, height: int, width: int, fps: float, *, downscale: int, temporal_scale: int
-) -> Tensor:
-    """Positions of reference tokens in the target's seconds and pixels.
-
-    Args:
-        steps, height, width: the reference's own latent grid.
-        fps: of the reference's clip, of which it holds frame 0 and then every `temporal_scale`-th from frame 1: the
-            target's, or one of its own, where clips are not retimed.
-        downscale: pixels of the target per pixel of the reference, along each side.
-        temporal_scale: frames of the target per frame of the reference.
-
-    Returns:
-        float32 [1, 3, steps * height * width, 2].
-
-    Source: golden/README.md, note 4.
-    """
-    position = video_positions(steps, height, width, fps / temporal_scale)
-    seconds = (position[:, :1] - (temporal_scale - 1) / fps).clamp(min=0)
-    return torch.cat([seconds, position[:, 1:] * downscale], dim=1)
-
-
 def _positions_of_reference(source: Source, reference: Tensor, wanted: Reference) -> Tensor:
     """Each reference starts at 0 s and keeps its own clock; a picture is scaled into the target's pixels."""
     steps, height, width = grid_of(reference)
@@ -264,32 +182,3 @@ def _positions_of_reference(source: Source, reference: Tensor, wanted: Reference
     return reference_positions(
         steps, height, width, fps, downscale=wanted.downscale, temporal_scale=wanted.temporal_scale
     )
-
-
-def white_pixels(frames: Tensor) -> Tensor:
-    """A decoded mask, uint8 [F, H, W, 3] in grey -> bool [F, H, W], True where its luma is above a half."""
-    return frames[..., 0] > 127
-
-
-def regenerated_cells(white: Tensor) -> Tensor:
-    """A mask's pixels -> the latent cells that are made anew: any white pixel in any frame of a cell is enough.
-
-    Args:
-        white: [F, H, W] bool, True = white; F = 8k + 1, H and W multiples of 32.
-
-    Returns:
-        bool [k + 1, H / 32, W / 32]; frames are grouped as the video VAE does: 0, 1-8, 9-16, ...
-
-    Raises:
-        ConditionError: the mask has another shape.
-
-    Source: design.md, section 6 (the official groups 0-7, 8-15, ... are off by up to seven frames).
-    """
-    frames, height, width = white.shape
-    steps = (frames - 1) // FRAMES_PER_STEP + 1
-    if frames != video_frames(steps) or height % LATENT_CELL or width % LATENT_CELL:
-        raise ConditionError(f"a mask of {frames} frames at {width}x{height} does not fit the latent grid")
-    rows, columns = height // LATENT_CELL, width // LATENT_CELL
-    cells = white.reshape(frames, rows, LATENT_CELL, columns, LATENT_CELL).any(4).any(2)
-    later = cells[1:].reshape(steps - 1, FRAMES_PER_STEP, rows, columns).any(1)
-    return torch.cat([cells[:1], later])

@@ -24,7 +24,7 @@ def shifted_logit_normal(tokens: int, normal: Tensor, uniform: Tensor, prob: Ten
         sigma in [0, 1], of the same shape: the logit-normal stretched so that its 0.5 % and 99.9 % points are 0 and
         1, what is below 1e-3 reflected; one draw in ten uniform instead.
 
-    Source: arXiv 2403.03206 (logit-normal, resolution shift); golden/rules.safetensors, `timesteps.*`.
+    Source: arXiv 2403.03206 (logit-normal, resolution shift); tests/golden/rules.safetensors, `timesteps.*`.
     """
     mu = 0.95 + (tokens - 1024) * (2.05 - 0.95) / (4096 - 1024)
     low, high = _sigmoid(mu - 2.5758), _sigmoid(mu + 3.0902)
@@ -52,7 +52,7 @@ def masked_loss(prediction: Tensor, velocity: Tensor, learn: Tensor) -> Tensor:
     Returns:
         [B]: per sample the mean over learned tokens and channels, 0 where none is learned.
 
-    Source: golden/README.md, note 5.
+    Source: docs/ltx2.md, note 5.
     """
     weight = learn[..., None].to(velocity.dtype)
     error = (prediction - velocity).square() * weight

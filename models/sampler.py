@@ -1,6 +1,6 @@
 """Generates latents under a plan's conditions, for previews: Euler steps with guidance, one sampler for all plans.
 
-Source: facts/ltx23.md, section F; golden/README.md, `sample_*`.
+Source: docs/ltx2.md, section F; tests/golden/sample_*.safetensors.
 """
 
 import math
@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from models.conditions import Grid, Tokens, condition, latent_of, source_of, start, tokens_of
+from models.conditions import condition, source_of, start
 from models.ltx2.transformer import StreamInput, velocities
+from models.tokens import Grid, Tokens, latent_of, tokens_of
 from schemas.errors import ConditionError
-from schemas.media import LATENT_CELL, Bucket, Modality, Role, video_steps
+from schemas.media import Bucket, Modality, Role
 from schemas.plan import Generated, Plan
+from schemas.units import LATENT_CELL, video_steps
 
 CHANNELS = 128
 STG_BLOCK = 28
@@ -70,7 +72,7 @@ def stg_block_of(layers: int) -> int:
 def sigma_schedule(steps: int) -> Tensor:
     """Noise levels from 1 to 0, float32 [steps + 1], shifted as for 4096 tokens.
 
-    Source: arXiv 2403.03206 (shift); golden/rules.safetensors, `sigmas.*`.
+    Source: arXiv 2403.03206 (shift); tests/golden/rules.safetensors, `sigmas.*`.
     """
     if steps == 1:
         return torch.tensor([LAST_SIGMA, 0.0])  # nothing to stretch
@@ -86,7 +88,7 @@ def guide(passes: Passes, guidance: Guidance, modality: Modality) -> Tensor:
     Returns:
         [B, L, C]: conditioned, plus what sets it apart from each other pass, brought back to 0.7 of its own spread.
 
-    Source: arXiv 2207.12598 (CFG), 2411.18664 (STG), 2305.08891 (rescale); golden/rules.safetensors, `guide.*`.
+    Source: arXiv 2207.12598 (CFG), 2411.18664 (STG), 2305.08891 (rescale); tests/golden/rules.safetensors, `guide.*`.
     """
     conditioned = passes.conditioned
     guided = conditioned

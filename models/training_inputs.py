@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from models.conditions import Source, Tokens, condition, grid_of, source_of, start, tokens_of
+from models.conditions import Source, condition, source_of, start
 from models.ltx2.transformer import StreamInput
 from models.noise import masked_loss, noised, shifted_logit_normal
+from models.tokens import Tokens, grid_of, tokens_of
 from schemas.media import Modality, Role
 from schemas.plan import Generated, Plan
 
@@ -79,7 +80,7 @@ def conditioned_stream(modality: Modality, stream: Generated, source: Source, co
 def training_streams(sample: Mapping[Modality, Conditioned], generator: torch.Generator) -> Streams:
     """All modalities of one sample (B = 1), each with its own sigma and noise from the generator.
 
-    Sigma depends on the target's length before a reference is added (facts/ltx23.md, E).
+    Sigma depends on the target's length before a reference is added (docs/ltx2.md, E).
     """
     streams: Streams = {}
     for modality, stream in sample.items():
@@ -94,7 +95,7 @@ def training_streams(sample: Mapping[Modality, Conditioned], generator: torch.Ge
 def training_stream(stream: Conditioned, *, noise: Tensor, sigma: Tensor) -> TrainingStream:
     """One modality with its noise [B, L, C] and its sigma [B].
 
-    Source: golden/README.md, `train_*`.
+    Source: docs/ltx2.md, notes 1 to 5; tests/golden/train_*.safetensors.
     """
     level = stream.tokens.sigma * sigma[:, None]
     given = stream.tokens.latent

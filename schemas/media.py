@@ -1,41 +1,13 @@
-"""What media become on their way to the model: roles, buckets, samples, fitted clips; and the unit conversions.
-
-Lengths are converted to latent steps here, once. A video step is 1 pixel frame for the first and 8 for each later
-one (causal video VAE); an audio step is 1/25 s (16 kHz / hop 160 / factor 4). Source: facts/ltx23.md, section G.
-"""
+"""Media on their way to the model: roles, buckets, samples, fitted clips."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.units import audio_steps
+
 Modality = Literal["video", "audio"]
 Role = Literal["target", "reference", "mask"]
-
-LATENT_CELL = 32  # pixels of a latent cell's side
-FRAMES_PER_STEP = 8
-AUDIO_STEPS_PER_SECOND = 25
-LONGEST_PREVIEW_FRAMES = 121
-CODEC_PADDING_SECONDS = 0.020  # encoders shift and pad by up to one packet; such a deficit is not "too short"
-
-
-def video_steps(frames: int) -> int:
-    """Pixel frames (8k+1) -> latent steps (k+1)."""
-    return (frames - 1) // FRAMES_PER_STEP + 1
-
-
-def video_frames(steps: int) -> int:
-    """Latent steps -> pixel frames that they decode to."""
-    return (steps - 1) * FRAMES_PER_STEP + 1
-
-
-def audio_steps(seconds: float) -> int:
-    """Seconds -> latent steps, half to even as the official code rounds."""
-    return round(AUDIO_STEPS_PER_SECOND * seconds)
-
-
-def snap_frames(frames: int) -> int:
-    """The nearest frame count of the form 8k+1 that is not above `frames`."""
-    return max(1, (frames - 1) // FRAMES_PER_STEP * FRAMES_PER_STEP + 1)
 
 
 class Frozen(BaseModel):

@@ -21,7 +21,7 @@ TRAINING_DATA: Loc = ("training_data_url",)
 
 
 class Detail(BaseModel):
-    """One fault in the shape of an HTTP 422 body (facts/fal-contract.md, section 2)."""
+    """One fault in the shape of an HTTP 422 body (docs/http-contract.md, section 2)."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,7 +1,8 @@
 """What may be asked: the fields that endpoints share, their bounds and the rules between them.
 
 The Prefect form, the OpenAPI document and the README are made from these titles and descriptions. A rule between
-fields is a validator on the later of them, so that one wrong field does not hide another. Source: seeds/.
+fields is a validator on the later of them, so that one wrong field does not hide another.
+Source: the API pages of fal-ai/ltx23-trainer-v2, where every field is described.
 """
 
 from typing import Annotated, Any, Literal, LiteralString
@@ -9,18 +10,10 @@ from typing import Annotated, Any, Literal, LiteralString
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from schemas.media import (
-    LONGEST_PREVIEW_FRAMES,
-    Bucket,
-    Fitting,
-    Modality,
-    Picture,
-    Role,
-    audio_steps,
-    snap_frames,
-)
+from schemas.media import Bucket, Fitting, Modality, Picture, Role
 from schemas.plan import Track
 from schemas.rejections import Loc
+from schemas.units import LONGEST_PREVIEW_FRAMES, audio_steps, snap_frames
 
 Rank = Literal[8, 16, 32, 64, 128]
 Resolution = Literal["low", "medium", "high"]
@@ -248,7 +241,7 @@ class AudioTrainRequest(VideoTrainRequest):
 def preview_seconds(duration: float, frame_rate: int) -> float:
     """Length of an audio-only preview: the bucket, but at most 121 frames of the preview frame rate.
 
-    Source: facts/media.md, section 1, reading 8.
+    Source: docs/media-rules.md, reading 8.
     """
     frames = min(LONGEST_PREVIEW_FRAMES, snap_frames(int(duration * frame_rate)))
     return frames / frame_rate

@@ -14,6 +14,8 @@ from schemas.settings import BaseWeights, settings
 from tasks.run_id import current_run
 from tasks.sources.hub import fetch_snapshot, newest_revision, snapshot
 from tasks.step import AS_JSON, Progress, worth_retrying
+from tasks.storage.home import private_home
+from tasks.storage.locks import locked
 from tasks.storage.store import key_of, store
 
 Weights = dict[str, str]  # component -> fingerprint; goes into cache keys, where paths must not
@@ -84,7 +86,8 @@ def _described(name: str, revision: str | None, home: str) -> Base:
 @lru_cache(maxsize=4)
 def _located(name: str, revision: str | None, home: str) -> str:
     if revision is None:
-        return base_model.resolve(name, Path(home))
+        with locked(private_home() / "base.lock"):  # one process looks and builds the tiny one at a time
+            return base_model.resolve(name, Path(home))
     return str(fetch_snapshot(name, revision, COMPONENTS, lambda done, total: None))
 
 

@@ -3,9 +3,9 @@
 from prefect import get_run_logger
 
 from schemas.result import Billing, TrainingResult
-from tasks.delivery import Delivery
 from tasks.ledger.database import record
 from tasks.ledger.outcomes import tell_result
+from tasks.manifests import Delivery
 from tasks.step import effect
 
 

@@ -15,19 +15,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from models.conditions import regenerated_cells, white_pixels
+from models.ltx2.geometry import regenerated_cells, white_pixels
 from models.reel_frames import captioned
-from schemas.media import (
-    AUDIO_STEPS_PER_SECOND,
-    FRAMES_PER_STEP,
-    LATENT_CELL,
-    FittedAudio,
-    FittedSample,
-    FittedVideo,
-    Role,
-    video_frames,
-)
+from schemas.media import FittedAudio, FittedSample, FittedVideo, Role
 from schemas.plan import Plan
+from schemas.units import AUDIO_STEPS_PER_SECOND, FRAMES_PER_STEP, LATENT_CELL, video_frames
 from tasks.dataset.captions import with_trigger
 from tasks.media.ffmpeg import decode_audio, decode_video, write_video
 from tasks.media.waveform import Waveform

@@ -4,23 +4,12 @@ from typing import Any
 
 from prefect import task
 from prefect.context import TaskRunContext
-from pydantic import model_validator
 
-from schemas.media import MediaFile
 from schemas.rejections import Loc
+from tasks.manifests import Downloaded
 from tasks.sources.fetch import fetch, state_of
 from tasks.step import AS_JSON, Progress, note_in_use, worth_retrying
-from tasks.storage.store import key_of, media_address, store
-
-
-class Downloaded(MediaFile):
-    """A file that is in the store; a manifest of one that is gone is a cache miss."""
-
-    @model_validator(mode="after")
-    def _present(self) -> "Downloaded":
-        if store().size(media_address(self.sha256)) != self.size:
-            raise ValueError(f"download gone: {self.name}")
-        return self
+from tasks.storage.store import key_of
 
 
 def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:

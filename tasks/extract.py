@@ -1,7 +1,8 @@
 """Extract: the archive's files into the store."""
 
 from schemas.media import MediaFile
-from tasks.extracting import Extracted, extract_archive
+from tasks.dataset.archive import extract_archive
+from tasks.manifests import Extracted
 from tasks.step import step
 
 

@@ -1,8 +1,8 @@
 """Match: files to samples, captions to their clips."""
 
-from schemas.endpoint import Layout
-from tasks.extracting import Extracted
-from tasks.matching import Matched, match_samples
+from schemas.layout import Layout
+from tasks.dataset.matching import match_samples
+from tasks.manifests import Extracted, Matched
 from tasks.step import step
 
 

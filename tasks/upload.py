@@ -9,13 +9,12 @@ from safetensors import safe_open
 from models.sampler import stg_block_of
 from schemas.result import DatasetReport
 from schemas.settings import settings
-from tasks.delivery import Delivery, Outputs, open_outputs
 from tasks.ledger.database import open_ledger
+from tasks.manifests import Adapter, Delivery, Reel
 from tasks.reports.dataset_page import page
 from tasks.step import effect
+from tasks.storage.outputs import Outputs, open_outputs
 from tasks.storage.store import Artifact, store
-from tasks.train import Adapter
-from tasks.validate import Reel
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "lightning", "prefect", "ltx-flows")
 

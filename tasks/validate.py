@@ -1,27 +1,64 @@
 """Preview latents of a training -> one reel to look at and listen to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import soundfile
+import torch
 from prefect import get_run_logger
+from safetensors.torch import load_file
+from torch import Tensor
 
-from schemas.media import Bucket, FittedSample, Frozen
-from schemas.plan import Plan
+from models.ltx2 import loading as base_model
+from models.ltx2.codecs import AudioDecoder, VideoDecoder
+from models.ltx2.geometry import white_pixels
+from models.reel_frames import captioned, keep_opening, keep_region
+from schemas.media import Bucket, FittedSample, Role
+from schemas.plan import Generated, Plan
+from schemas.settings import settings
+from schemas.units import AUDIO_STEPS_PER_SECOND, video_frames
 from tasks.base_model import Base, Precision
-from tasks.reel import Decoders, Segment, write_audio_reel, write_video_reel
+from tasks.manifests import Adapter, Reel
+from tasks.media.ffmpeg import decode_audio, decode_video, write_video
+from tasks.media.waveform import Waveform, of_length
 from tasks.reports.run_page import preview_card
 from tasks.step import Progress, step
 from tasks.storage.store import Artifact, key_of, store, temporary_folder
-from tasks.train import Adapter
+
+Shown = Callable[[int, int], None]
 
 VERSION = 3  # of how a reel is made: raise it when one looks or sounds different
 
 
-class Reel(Frozen):
-    """The combined preview; `file` is None where the request has no validation samples."""
+@dataclass(frozen=True)
+class Segment:
+    """One preview of one validation sample after so many steps."""
 
-    file: Artifact | None
-    suffix: str = ""
+    step: int
+    sample: FittedSample
+    latents: Artifact
+
+    @property
+    def caption(self) -> str:
+        return f"step {self.step} - {self.sample.caption}"
+
+
+@dataclass(frozen=True)
+class Decoders:
+    """What decodes: the base model, and how precisely it is computed. Sound is always in float32."""
+
+    model: Base
+    precision: Precision
+
+    def video(self) -> VideoDecoder:
+        device, dtype = base_model.pick_device(settings().device), base_model.dtype_of(self.precision.dtype)
+        return VideoDecoder(base_model.load_video_vae(self.model.location, device, dtype))
+
+    def audio(self) -> AudioDecoder:
+        device, place = base_model.pick_device(settings().device), self.model.location
+        return AudioDecoder(base_model.load_audio_vae(place, device), base_model.load_vocoder(place, device))
 
 
 def make_reel(
@@ -66,3 +103,103 @@ def validate(
         preview_card(reel.file, reel.suffix)
     get_run_logger().info("%d previews in the reel", len(adapter.previews))
     return reel
+
+
+def write_video_reel(
+    path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, decoders: Decoders, progress: Shown
+) -> None:
+    """All segments one after the other, each over its caption; with sound where the plan has it."""
+    assert bucket.picture is not None and plan.video is not None
+    with temporary_folder() as folder:
+        sound = folder / "sound.wav" if plan.audio else None
+        if sound and plan.audio:
+            decoder = decoders.audio()
+            results = (_result(segment, plan.audio, bucket, decoder) for segment in segments)
+            _write_sound(sound, results, decoder.sample_rate, "FLOAT")
+        frames = _pictures(segments, plan.video, decoders.video(), progress)
+        first = next(frames)
+        height, width = first.shape[:2]
+        pixels = (frame.numpy() for frame in chain([first], frames))
+        write_video(path, pixels, bucket.picture.fps, (width, height), sound)
+
+
+def write_audio_reel(
+    path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, decoders: Decoders, progress: Shown
+) -> None:
+    """All segments one after the other, as 16-bit stereo; each result after its reference, if it has one."""
+    assert plan.audio is not None
+    decoder = decoders.audio()
+    _write_sound(path, _sounds(segments, plan.audio, bucket, decoder, progress), decoder.sample_rate, "PCM_16")
+
+
+def _pictures(segments: list[Segment], stream: Generated, decoder: VideoDecoder, progress: Shown) -> Iterator[Tensor]:
+    for index, segment in enumerate(segments):
+        result = decoder.decode(_latent(segment, "video"))
+        yield from captioned(panels(segment.sample, stream, result), segment.caption)
+        progress(index + 1, len(segments))
+
+
+def panels(sample: FittedSample, stream: Generated, result: Tensor) -> dict[str, Tensor]:
+    """What stands side by side, by label, with all that was given put back into the result exactly.
+
+    Args:
+        sample: the validation sample as fitted.
+        stream: the video of the plan.
+        result: uint8 [F, H, W, 3], as decoded.
+    """
+    shown: dict[str, Tensor] = {}
+    if stream.masked():
+        shown["source"] = _frames(sample, "target")
+        result = keep_region(result, shown["source"], white_pixels(_frames(sample, "mask")))
+    if prefix := stream.prefix_steps():
+        result = keep_opening(result, _frames(sample, "target")[: video_frames(prefix)])
+    if stream.reference():
+        shown["reference"] = _frames(sample, "reference")
+    return {**shown, "result": result}
+
+
+def _sounds(
+    segments: list[Segment], stream: Generated, bucket: Bucket, decoder: AudioDecoder, progress: Shown
+) -> Iterator[Waveform]:
+    for index, segment in enumerate(segments):
+        if stream.reference():
+            yield _given_sound(segment.sample, "reference", bucket, decoder.sample_rate)
+        yield _result(segment, stream, bucket, decoder)
+        progress(index + 1, len(segments))
+
+
+def _result(segment: Segment, stream: Generated, bucket: Bucket, decoder: AudioDecoder) -> Waveform:
+    """[2, N], as long as the bucket, with a given opening put back exactly."""
+    samples = round(bucket.seconds * decoder.sample_rate)
+    generated = of_length(decoder.decode(_latent(segment, "audio")).numpy(), samples)
+    if steps := stream.prefix_steps():
+        given = round(steps / AUDIO_STEPS_PER_SECOND * decoder.sample_rate)
+        generated[:, :given] = _given_sound(segment.sample, "target", bucket, decoder.sample_rate)[:, :given]
+    return generated
+
+
+def _write_sound(path: Path, pieces: Iterable[Waveform], rate: int, subtype: str) -> None:
+    with soundfile.SoundFile(path, "w", rate, channels=2, subtype=subtype, format="WAV") as file:
+        for piece in pieces:
+            file.write(piece.T)
+
+
+def _latent(segment: Segment, modality: str) -> Tensor:
+    with store().local(segment.latents) as path:
+        latent: Tensor = load_file(path)[modality]
+        return latent
+
+
+def _frames(sample: FittedSample, role: Role) -> Tensor:
+    video = sample.clips[role].video
+    assert video is not None
+    with store().media(video.source) as path:
+        return torch.from_numpy(decode_video(path, video))
+
+
+def _given_sound(sample: FittedSample, role: Role, bucket: Bucket, rate: int) -> Waveform:
+    """[2, N], as long as the bucket."""
+    audio = sample.clips[role].audio
+    assert audio is not None
+    with store().media(audio.source) as path:
+        return of_length(decode_audio(path, audio, rate), round(bucket.seconds * rate))

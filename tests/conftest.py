@@ -20,8 +20,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    for name in ("STORE", "OUTPUTS", "DATABASE_URL", "BASE_MODEL"):
-        monkeypatch.delenv(f"LTX_FLOWS_{name}", raising=False)
+    for name in ("STORE", "OUTPUTS", "DATABASE_URL", "BASE_MODEL", "ALLOW_FILE_ROOT"):
+        monkeypatch.setenv(f"LTX_FLOWS_{name}", "")  # so that it is removed afterwards, whoever has set it
+        monkeypatch.delenv(f"LTX_FLOWS_{name}")
     monkeypatch.setenv("LTX_FLOWS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LTX_FLOWS_STORE_PATIENCE_SECONDS", "0")  # a test that wants some says so
     settings.cache_clear()

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from fcntl import LOCK_EX
 from pathlib import Path
 
 from flows.bound import die_with_parent
@@ -21,10 +20,10 @@ from flows.hosting.prefect_server import (
     POLL_SECONDS,
     auth_string,
     healthy,
-    lock,
     prefect_environment,
 )
 from schemas.settings import settings
+from tasks.storage.locks import lock
 
 STOP_SECONDS = 20
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before the server is started again
@@ -72,7 +71,7 @@ class Keeper:
                 return
 
     def _wait_for_users(self, unused: threading.Event) -> None:
-        lock(self.folder / "users", LOCK_EX)  # held until the process ends: newcomers wait, then start their own
+        lock(self.folder / "users")  # held until the process ends: newcomers wait, then start their own
         (self.folder / "url").unlink(missing_ok=True)
         unused.set()
 
@@ -127,7 +126,7 @@ def _usual_port(remembered: Path) -> tuple[socket.socket, int]:
 
 def main(folder: Path) -> None:
     """Keep the server, and end it."""
-    lock(folder / "keeper", LOCK_EX)
+    lock(folder / "keeper")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server is stopped below
     keeper = Keeper(folder)
     try:

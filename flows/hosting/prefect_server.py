@@ -18,15 +18,14 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 
 import httpx
 
-from schemas.errors import ServerUnavailable
+from schemas.errors import DatabaseDamaged, ServerUnavailable
 from schemas.settings import settings
-from schemas.store_errors import DatabaseDamaged
 from tasks.storage.home import private_home
+from tasks.storage.locks import LOCK_SH, is_free, lock, locked
 
 START_SECONDS = 90
 POLL_SECONDS = 0.2
@@ -83,7 +82,7 @@ def prefect_server() -> Iterator[str]:
         return
     folder = settings().home_folder / "server"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with locked(folder / "door", LOCK_EX):  # one at a time looks whether there is a server, and starts it
+    with locked(folder / "door"):  # one at a time looks whether there is a server, and starts it
         users = lock(folder / "users", LOCK_SH)  # waits while a keeper is closing down
         known_as = auth_string(folder)
         url = _kept(folder) or _start(folder)
@@ -136,22 +135,15 @@ def _replace_keepers(folder: Path, unused: threading.Event) -> None:
     while not unused.wait(SECONDS_BETWEEN_KEEPERS):
         if _has_keeper(folder):
             continue
-        with suppress(ServerUnavailable, DatabaseDamaged), locked(folder / "door", LOCK_EX):
+        with suppress(ServerUnavailable, DatabaseDamaged), locked(folder / "door"):
             if not unused.is_set() and not _has_keeper(folder):
                 _start(folder)
 
 
 def _has_keeper(folder: Path) -> bool:
     """A keeper holds this lock for as long as it lives."""
-    handle = os.open(folder / "keeper", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        flock(handle, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(handle)
+    keeper = folder / "keeper"
+    return keeper.exists() and not is_free(keeper)
 
 
 def _running(folder: Path) -> str | None:
@@ -208,20 +200,3 @@ def _wait_if_last(folder: Path) -> None:
             with locked(folder / "users", LOCK_SH):  # granted when the keeper has ended
                 return
         time.sleep(0.05)
-
-
-@contextmanager
-def locked(path: Path, kind: int) -> Iterator[None]:
-    """Hold a lock on a file meanwhile."""
-    handle = lock(path, kind)
-    try:
-        yield
-    finally:
-        os.close(handle)
-
-
-def lock(path: Path, kind: int) -> int:
-    """A kernel lock on a file; closing the handle, or the end of the process, frees it. Not inherited by children."""
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    flock(handle, kind)
-    return handle

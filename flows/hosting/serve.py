@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from fcntl import LOCK_EX, LOCK_NB, flock
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -28,6 +27,7 @@ from flows.service.connections import LOOPBACK, allow_many_connections, check_ad
 from schemas.errors import LtxFlowsError, ServerUnavailable
 from schemas.settings import settings
 from tasks.storage.home import private_home
+from tasks.storage.locks import try_lock
 
 DEPLOY_SECONDS = 120
 
@@ -163,12 +163,11 @@ def _only_one() -> Iterator[None]:
     """One `serve` per HOME, so that a worker of its name lives only as its child."""
     folder = private_home() / "server"
     folder.mkdir(exist_ok=True, mode=0o700)
-    handle = os.open(folder / "serve", os.O_CREAT | os.O_RDWR)
+    handle = try_lock(folder / "serve")
+    if handle is None:
+        raise ServerUnavailable(f"`ltx-flows serve` runs already with HOME {settings().home_folder}")
     try:
-        flock(handle, LOCK_EX | LOCK_NB)
         yield
-    except BlockingIOError as error:
-        raise ServerUnavailable(f"`ltx-flows serve` runs already with HOME {settings().home_folder}") from error
     finally:
         os.close(handle)
 

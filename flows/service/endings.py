@@ -1,6 +1,6 @@
 """How a request can end: status code and body, as clients of the hosted endpoints know them.
 
-Source: facts/fal-contract.md, section 2.
+Source: docs/http-contract.md, section 2.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Webhooks: the end of a request told to its client, signed with Ed25519, tried ten more times in two hours.
 
-Source: facts/fal-contract.md, section 3.
+Source: docs/http-contract.md, section 3.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The trained LoRA: where it attaches, how it is written and read.
 
-One file format loads everywhere (facts/ltx23.md, E): the official key names, bfloat16, no alpha keys, alpha == rank.
+One file format loads everywhere (docs/ltx2.md, E): the official key names, bfloat16, no alpha keys, alpha == rank.
 """
 
 import json
@@ -30,7 +30,7 @@ NAME = "default"  # of the one adapter, inside PEFT
 
 
 def targets(modalities: tuple[Modality, ...]) -> tuple[str, ...]:
-    """Modules of a block that carry an adapter; only sound alone adapts its feed-forward (design.md, section 6)."""
+    """Modules of a block that carry an adapter; only sound alone adapts its feed-forward (docs/ltx2.md, section E)."""
     attention = {
         ("video",): VIDEO_ATTENTION,
         ("audio",): AUDIO_ATTENTION,

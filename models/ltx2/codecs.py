@@ -27,7 +27,7 @@ class VideoEncoder:
         Returns:
             float32 [128, k + 1, H / 32, W / 32] on the CPU.
 
-        Source: facts/ltx23.md, section G.
+        Source: docs/ltx2.md, section G.
         """
         pixels = frames.permute(3, 0, 1, 2)[None].to(self.weight.device, torch.float32) / 127.5 - 1
         latent: Tensor = self.vae.encode(pixels.to(self.weight.dtype)).latent_dist.mode()  # type: ignore[operator]
@@ -54,7 +54,7 @@ class AudioEncoder:
         Returns:
             float32 [T, 128] on the CPU, T = ceil((N // 160 + 1) / 4): often one more than 25 per second.
 
-        Source: facts/ltx23.md, section G.
+        Source: docs/ltx2.md, section G.
         """
         mel = log_mel(waveform[None].to(self.device, torch.float32))
         latent: Tensor = self.vae.encode(mel).latent_dist.mode()  # type: ignore[operator]
@@ -79,7 +79,7 @@ class TextEncoder:
             [S, D] per modality on the CPU, in the dtype of the connectors. S is always 1024: the
             connectors fill what the prompt leaves with registers, which are text like the rest.
 
-        Source: facts/ltx23.md, sections A and E.
+        Source: docs/ltx2.md, sections A and E.
         """
         words = self.tokenizer.pad(
             {"input_ids": [self._words(prompt)]}, padding="max_length", max_length=TEXT_TOKENS, return_tensors="pt"
@@ -97,3 +97,41 @@ class TextEncoder:
         if words[:1] != [beginning]:
             words = [beginning, *words]
         return words[:TEXT_TOKENS]
+
+
+class VideoDecoder:
+    """Video latents -> pixel frames."""
+
+    def __init__(self, vae: nn.Module) -> None:
+        self.vae = vae
+        self.weight = next(vae.parameters())
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """Normalised latents [128, k + 1, h, w] -> uint8 [8k + 1, 32 h, 32 w, 3] on the CPU."""
+        mean, std = (self.vae.get_buffer(name)[:, None, None, None] for name in ("latents_mean", "latents_std"))
+        plain = latent.to(self.weight.device, torch.float32) * std.float() + mean.float()
+        pixels: Tensor = self.vae.decode(plain[None].to(self.weight.dtype)).sample[0]  # type: ignore[operator]
+        scaled = (pixels.float() + 1) * 127.5
+        return scaled.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).cpu()
+
+
+class AudioDecoder:
+    """Audio latents -> a waveform."""
+
+    def __init__(self, audio_vae: nn.Module, vocoder: nn.Module) -> None:
+        self.vae, self.vocoder = audio_vae, vocoder
+        self.device = next(audio_vae.parameters()).device
+        self.sample_rate: int = dict(vocoder.config)["output_sampling_rate"]  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """Normalised latents [T, 128] -> float32 [2, (4 T - 3) * 480] at 48 kHz on the CPU.
+
+        That is a little shorter than T / 25 seconds (docs/ltx2.md, G): pad or trim where a length is promised.
+        """
+        plain = latent.to(self.device, torch.float32)
+        plain = plain * self.vae.get_buffer("latents_std") + self.vae.get_buffer("latents_mean")
+        unpacked = plain[None].reshape(1, plain.shape[0], 8, 16).transpose(1, 2)  # feature c * 16 + f
+        waveform: Tensor = self.vocoder(self.vae.decode(unpacked).sample)[0]  # type: ignore[operator]
+        return waveform.float().cpu()

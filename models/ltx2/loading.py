@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +46,8 @@ def is_here(base_model: str) -> bool:
 def resolve(base_model: str, home: Path) -> str:
     """`tiny` -> the folder of the tiny bundle, built once, and anew where it is damaged; else the folder itself.
 
+    One process at a time: see tasks/base_model.py.
+
     Raises:
         BaseModelUnavailable: a file of the folder is shorter than it says.
     """
@@ -55,13 +56,11 @@ def resolve(base_model: str, home: Path) -> str:
         return base_model
     final = home / "base" / TINY_FOLDER
     final.parent.mkdir(parents=True, exist_ok=True)
-    with (final.parent / "lock").open("w") as door:
-        flock(door, LOCK_EX)  # the kernel's: one process looks and builds at a time, and a killed one holds up nobody
-        if not tiny.is_whole(final):
-            shutil.rmtree(final, ignore_errors=True)
-            part = Path(tempfile.mkdtemp(prefix=f"{TINY_FOLDER}.", suffix=".part", dir=final.parent))
-            tiny.build(part)
-            part.rename(final)
+    if not tiny.is_whole(final):
+        shutil.rmtree(final, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{TINY_FOLDER}.", suffix=".part", dir=final.parent))
+        tiny.build(part)
+        part.rename(final)
     return str(final)
 
 
@@ -169,7 +168,7 @@ def load_transformer(
 ) -> LTX2VideoTransformer3DModel:
     """The transformer, frozen, with only the weights that these streams need.
 
-    What belongs to an absent stream stays on the meta device: sound alone reads 6.6 GB of 38 (facts/ltx23.md, A).
+    What belongs to an absent stream stays on the meta device: sound alone reads 6.6 GB of 38 (docs/ltx2.md, A).
     Weights kept in 8 bits are made from `dtype` in main memory: the device never holds both.
 
     Args:

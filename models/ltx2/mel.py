@@ -21,7 +21,7 @@ def log_mel(waveform: Tensor) -> Tensor:
     Returns:
         [B, 2, N // 160 + 1, 64]
 
-    Source: facts/ltx23.md, section G; Slaney, Auditory Toolbox (1998), for the scale and its area normalisation.
+    Source: docs/ltx2.md, section G; Slaney, Auditory Toolbox (1998), for the scale and its area normalisation.
     """
     batch, channels, length = waveform.shape
     spectrum = torch.stft(

@@ -1,7 +1,7 @@
 """One forward of our own over diffusers' LTX-2.3 modules: video, sound or both, with the official time inputs.
 
 diffusers 0.42.1 gives the attention between sound and picture other time inputs than the official model does
-(facts/ltx23.md, C2) and cannot run one stream alone. Here each stream's scale and shift follow its own tokens' sigma,
+(docs/ltx2.md, C2) and cannot run one stream alone. Here each stream's scale and shift follow its own tokens' sigma,
 the gate follows the other stream's sigma, and a missing stream's weights are never touched: they may stay on meta.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.conditions import Tokens
+from models.tokens import Tokens
 from schemas.media import Modality
 
 Rotary = tuple[Tensor, Tensor]
@@ -122,7 +122,7 @@ def velocities(
     Returns:
         float32 [B, L, 128] per stream, in the order of the given tokens, reference tokens included.
 
-    Source: facts/ltx23.md C2 row 1; arXiv 2601.03233 (LTX-2), section on the two-stream transformer.
+    Source: docs/ltx2.md, section C2, row 1; arXiv 2601.03233 (LTX-2), section on the two-stream transformer.
     """
     run = run or run_block
     crossed = len(streams) == 2 and not isolated

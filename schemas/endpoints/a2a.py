@@ -4,7 +4,8 @@ from decimal import Decimal
 
 from pydantic import Field
 
-from schemas.endpoint import AUDIO_PAIRS, Endpoint
+from schemas.endpoint import Endpoint
+from schemas.layout import AUDIO_PAIRS
 from schemas.media import Bucket, Modality, Role
 from schemas.plan import Plan, Reference, generate
 from schemas.request import AudioTrainRequest, Url, ValidationSample

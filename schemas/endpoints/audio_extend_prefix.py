@@ -4,10 +4,12 @@ from decimal import Decimal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from schemas.endpoint import PLAIN_AUDIO, Endpoint
-from schemas.media import Bucket, Modality, Role, audio_steps
+from schemas.endpoint import Endpoint
+from schemas.layout import PLAIN_AUDIO
+from schemas.media import Bucket, Modality, Role
 from schemas.plan import Plan, Prefix, generate
 from schemas.request import AudioTrainRequest, Url, ValidationSample, opening_steps, preview_seconds, refuse
+from schemas.units import audio_steps
 
 
 class AudioOpening(ValidationSample):

@@ -4,10 +4,12 @@ from decimal import Decimal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from schemas.endpoint import VIDEO_PAIRS, Endpoint
-from schemas.media import FRAMES_PER_STEP, LATENT_CELL, Bucket, Modality, Role, snap_frames
+from schemas.endpoint import Endpoint
+from schemas.layout import VIDEO_PAIRS
+from schemas.media import Bucket, Modality, Role
 from schemas.plan import Plan, Reference, generate
 from schemas.request import SIZES, Url, ValidationSample, VideoTrainRequest, refuse
+from schemas.units import FRAMES_PER_STEP, LATENT_CELL, snap_frames
 
 FACTORS = range(1, 9)
 

@@ -4,8 +4,9 @@ from decimal import Decimal
 
 from pydantic import Field
 
-from schemas.endpoint import MASKED_PAIRS, Endpoint
+from schemas.endpoint import Endpoint
 from schemas.endpoints.av2av import ReferenceClip
+from schemas.layout import MASKED_PAIRS
 from schemas.media import Bucket, Modality, Role
 from schemas.plan import Mask, Plan, Reference, generate
 from schemas.request import Url, VideoTrainRequest

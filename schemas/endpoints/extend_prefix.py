@@ -5,10 +5,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from schemas.endpoint import PLAIN_VIDEOS, Endpoint
-from schemas.media import FRAMES_PER_STEP, Bucket, Modality, Role, snap_frames, video_steps
+from schemas.endpoint import Endpoint
+from schemas.layout import PLAIN_VIDEOS
+from schemas.media import Bucket, Modality, Role
 from schemas.plan import Plan, Prefix, generate
 from schemas.request import Url, ValidationSample, VideoTrainRequest, opening_steps, refuse
+from schemas.units import FRAMES_PER_STEP, snap_frames, video_steps
 
 
 def _whole_steps(frames: int) -> int:

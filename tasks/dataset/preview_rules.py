@@ -7,24 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from schemas.faults import all_of, refuse
-from schemas.media import (
-    AUDIO_STEPS_PER_SECOND,
-    CODEC_PADDING_SECONDS,
-    Bucket,
-    Clip,
-    FittedAudio,
-    FittedSample,
-    FittedVideo,
-    Fitting,
-    MediaFile,
-    Picture,
-    Role,
-    video_frames,
-)
+from schemas.media import Bucket, Clip, FittedAudio, FittedSample, FittedVideo, Fitting, MediaFile, Picture, Role
 from schemas.plan import Plan, Track
 from schemas.preview import GivenFile, PreviewSample
 from schemas.rejections import ClipTooShort, DataRejected, Loc
 from schemas.request import ValidationSample
+from schemas.units import AUDIO_STEPS_PER_SECOND, CODEC_PADDING_SECONDS, video_frames
 from tasks.dataset.inspect import Probes, look
 from tasks.dataset.rules import Shot, Span, plain, settle_mask, settle_picture
 from tasks.media.filters import Pace, frames_at

@@ -1,33 +1,31 @@
 """What fit settles from probes alone: for every sample which frames and which sound the model will see, or why not.
 
-The rules and how the ambiguous ones are read: facts/media.md, section 1, readings 1 to 7 and 16 to 18.
+The rules and how the ambiguous ones are read: docs/media-rules.md, readings 1 to 7 and 16 to 18.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from schemas.media import (
-    CODEC_PADDING_SECONDS,
     Bucket,
     Clip,
     FittedAudio,
     FittedSample,
     FittedVideo,
     Fitting,
-    Frozen,
     MediaFile,
     Picture,
     Role,
     Sample,
     SceneRange,
     Skipped,
-    snap_frames,
 )
 from schemas.plan import Track
 from schemas.rejections import NothingLeft
-from schemas.result import Win
+from schemas.units import CODEC_PADDING_SECONDS, snap_frames
 from tasks.dataset.inspect import Probes, each, look, modalities_of
 from tasks.dataset.scenes import split
+from tasks.manifests import Fitted
 from tasks.media.filters import Pace, clip_filters, frames_at, mask_filters
 from tasks.media.probe import AudioProbe, Probe, VideoProbe
 
@@ -36,15 +34,6 @@ RATE_TOLERANCE = 0.05
 SHAPE_TOLERANCE = 0.02  # of width to height: 1366x768 is 16:9
 MOST_STRETCH = 2.0
 MOST_PADDING = 0.1
-
-
-class Fitted(Frozen):
-    """The samples that are trained on, and what became of the others."""
-
-    samples: tuple[FittedSample, ...]
-    skipped: tuple[Skipped, ...]
-    warnings: tuple[str, ...]
-    wins: tuple[Win, ...] = ()
 
 
 class Span(NamedTuple):

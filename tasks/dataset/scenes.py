@@ -1,4 +1,7 @@
-"""Long clips split at their cuts: each scene that is long enough becomes a sample of its own (reading 17)."""
+"""Long clips split at their cuts: each scene that is long enough becomes a sample of its own.
+
+Documented in docs/media-rules.md, reading 17.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise

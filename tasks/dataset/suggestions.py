@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from schemas.media import FRAMES_PER_STEP, Bucket, Fitting, Sample
+from schemas.media import Bucket, Fitting, Sample
 from schemas.plan import Track
 from schemas.rejections import NothingLeft
 from schemas.result import Win
+from schemas.units import FRAMES_PER_STEP
 from tasks.dataset.inspect import Probes
-from tasks.dataset.rules import FEWEST_FRAMES, Fitted, look_at_all, settle_samples
+from tasks.dataset.rules import FEWEST_FRAMES, look_at_all, settle_samples
 from tasks.dataset.scenes import split
+from tasks.manifests import Fitted
 
 MOST_VALUES = 5  # of one parameter: each clip of a large set may have a length of its own
 SHORTEST_SOUND = 0.5  # what audio_duration_seconds may be at least

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from alembic import command
@@ -30,12 +29,13 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
+from schemas.errors import DatabaseDamaged, LedgerUnavailable
 from schemas.media import Frozen
 from schemas.result import Billing
 from schemas.settings import settings
-from schemas.store_errors import DatabaseDamaged, LedgerUnavailable
 from tasks.storage.durable import appearing
 from tasks.storage.home import private_home
+from tasks.storage.locks import locked
 
 BILLS = Table(
     "bills",
@@ -186,8 +186,7 @@ def _migrating(connection: Connection) -> Iterator[None]:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATING})"))
         yield
         return
-    with (private_home() / "ledger.lock").open("w") as lock:
-        flock(lock, LOCK_EX)
+    with locked(private_home() / "ledger.lock"):
         yield
 
 

@@ -18,7 +18,7 @@ from tasks.media.probe import probe
 from tasks.media.programs import ONLY_THE_FILE, TimeLimit, complaint, program, versions
 from tasks.media.waveform import Waveform, as_stereo, fitted, read_plain
 
-THREADS = 2  # more are slower for clips this short (facts/media.md, section 2); x264's bytes depend on the number
+THREADS = 2  # several clips are read at once (docs/media-rules.md, section 2); x264's bytes depend on the number
 CRF = 14
 LEAST_SECONDS, BYTES_PER_SECOND = 120.0, 5e6  # what reading a clip may take; a disk gives ten times as much
 SECONDS_PER_FRAME = 0.25  # what looking at, or writing, all of a film may take

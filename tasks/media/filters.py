@@ -1,6 +1,6 @@
 """ffmpeg's filter graph for a clip: which frames, when they are shown, and how they fill the bucket's picture.
 
-What each filter is for, and why these options: facts/media.md, section 2.
+What each filter is for, and why these options: docs/media-rules.md, section 2.
 """
 
 import math

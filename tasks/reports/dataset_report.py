@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from schemas.media import Bucket, Clip, FittedSample, Sample, audio_steps, video_steps
+from schemas.media import Bucket, Clip, FittedSample, Sample
 from schemas.plan import Plan
 from schemas.result import DatasetReport, FileFate, Heard, PlannedSample, Seen, Win
-from tasks.dataset.rules import Fitted
-from tasks.extracting import is_hidden
-from tasks.matching import CAPTION, Matched
+from schemas.units import audio_steps, video_steps
+from tasks.dataset.names import CAPTION, is_hidden
+from tasks.manifests import Fitted, Matched
 
 
 def dataset_report(

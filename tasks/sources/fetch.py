@@ -13,15 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import SplitResult, unquote, unquote_to_bytes, urlsplit
 
-from schemas.errors import DownloadInterrupted
+from schemas.errors import DownloadInterrupted, store_error
 from schemas.faults import all_of
 from schemas.media import MediaFile
 from schemas.rejections import DownloadRejected, Loc
 from schemas.settings import settings
-from schemas.store_errors import store_error
-from tasks.sources.keeping import keep
 from tasks.sources.upload_url import SCHEME, uploaded
-from tasks.storage.store import file_sha256, temporary_folder
+from tasks.storage.store import file_sha256, keep, temporary_folder
 
 Shown = Callable[[int, int], None]
 LEAST_SECONDS, LEAST_BYTES_PER_SECOND = 600.0, 20e3  # what a download may take

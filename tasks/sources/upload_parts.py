@@ -15,16 +15,15 @@ from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table, delete, func, select
 
+from schemas.errors import StoreUnavailable
 from schemas.media import MediaFile
 from schemas.settings import settings
-from schemas.store_errors import StoreUnavailable
 from tasks.ledger.database import ledger
 from tasks.ledger.rows import put_row
-from tasks.sources.keeping import keep
 from tasks.storage.claims import Claims
 from tasks.storage.folder import CHUNK, Stored
 from tasks.storage.leftovers import left
-from tasks.storage.store import file_sha256, store, temporary_folder
+from tasks.storage.store import file_sha256, keep, store, temporary_folder
 
 PARTS = Table(
     "parts",

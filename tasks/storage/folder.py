@@ -14,7 +14,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.store_errors import StoreRefused, StoreUnavailable, store_error
+from schemas.errors import StoreRefused, StoreUnavailable, store_error
 from tasks.storage.durable import appearing, make_folder, on_disk
 from tasks.storage.patience import Patience
 

@@ -3,15 +3,14 @@
 Whatever is in use is locked by the kernel for as long as its process lives; what is not locked has been left.
 """
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 from schemas.settings import settings
+from tasks.storage.locks import is_free
 from tasks.storage.store import TEMPORARY
 
 HOUR = 3600.0
@@ -31,7 +30,7 @@ def remove_leftovers(older_than: float, keep_runs: float) -> tuple[int, int]:
             files, size = files + 1, size + file.stat().st_size
         shutil.rmtree(folder, ignore_errors=True)
     for file in (*_files(home / "results"), *_files(home / "runs")):
-        if _age(file) > max(keep_runs, older_than) and _is_free(file):
+        if _age(file) > max(keep_runs, older_than) and is_free(file):
             files, size = files + 1, size + file.stat().st_size
             file.unlink(missing_ok=True)
     return files, size
@@ -41,23 +40,8 @@ def left(room: Path, older_than: float) -> Iterator[Path]:
     """Folders of a room that are old enough and in nobody's use."""
     for folder in room.glob("*"):
         newest = min((_age(file) for file in _files(folder)), default=_age(folder))
-        if newest > older_than and _is_free(folder):
+        if newest > older_than and is_free(folder):
             yield folder
-
-
-def _is_free(path: Path) -> bool:
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # somebody else has removed it
-        return False
-    try:
-        flock(handle, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(handle)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -11,19 +11,18 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from fcntl import LOCK_EX, flock
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import model_validator
 
-from schemas.errors import StoreDamaged
-from schemas.media import Frozen
+from schemas.errors import FULL, StoreDamaged, StoreUnavailable, store_error
+from schemas.media import Frozen, MediaFile
 from schemas.settings import settings
-from schemas.store_errors import FULL, StoreUnavailable, store_error
 from tasks.storage.folder import Place
 from tasks.storage.home import private_home
+from tasks.storage.locks import locked
 
 TEMPORARY = "tmp"
 FETCHED_AT_ONCE = 4
@@ -230,17 +229,13 @@ def temporary_folder() -> Iterator[Path]:
     """
     room = private_home() / TEMPORARY
     room.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=room) as folder:
-        handle = os.open(folder, os.O_RDONLY)
+    with tempfile.TemporaryDirectory(dir=room) as folder, locked(Path(folder)):
         try:
-            flock(handle, LOCK_EX)
             yield Path(folder)
         except OSError as error:
             if error.errno in FULL:
                 raise store_error(str(room), error) from error
             raise
-        finally:
-            os.close(handle)
 
 
 def file_sha256(path: Path) -> str:
@@ -251,3 +246,11 @@ def file_sha256(path: Path) -> str:
 
 def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
+
+
+def keep(path: Path, name: str, sha256: str | None = None) -> MediaFile:
+    """Put a file into the store, unless its content is there; `name` is what messages call it."""
+    digest = sha256 or file_sha256(path)
+    size = path.stat().st_size
+    store().keep(path, digest)
+    return MediaFile(name=name, sha256=digest, size=size)

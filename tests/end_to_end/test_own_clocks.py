@@ -3,18 +3,16 @@
 import pytest
 import torch
 
-from models.conditions import reference_positions, video_positions
+from models.ltx2.geometry import reference_positions, video_positions
 from models.training_inputs import conditioned
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Plan, Reference, generate
 from tasks.base_model import base, precision
-from tasks.encode import encode_clips
-from tasks.encoding import Encoders
-from tasks.fitting import fit_samples
+from tasks.encode import Encoders, encode_clips
+from tasks.fit import fit_samples
 from tasks.storage.store import store
-from tasks.train import LatentPath
 from tasks.training.callbacks import read_sample
-from tasks.training.job import JobSample
+from tasks.training.job import JobSample, LatentPath
 from tests.support import clips
 from tests.support.tensors import random_sample
 

@@ -1,4 +1,4 @@
-"""Every default, range and rule between fields of the five endpoints, as the seeds state them."""
+"""Every default, range and rule between fields of the five endpoints, as the hosted endpoints state them."""
 
 import pytest
 

@@ -3,21 +3,9 @@
 import pytest
 import torch
 
-from models.conditions import (
-    Source,
-    Tokens,
-    audio_positions,
-    condition,
-    keep_prefix,
-    keep_unmasked,
-    latent_of,
-    prepend_reference,
-    reference_positions,
-    regenerated_cells,
-    tokens_of,
-    video_positions,
-    white_pixels,
-)
+from models.conditions import Source, condition, keep_prefix, keep_unmasked, prepend_reference
+from models.ltx2.geometry import audio_positions, reference_positions, regenerated_cells, video_positions, white_pixels
+from models.tokens import Tokens, latent_of, tokens_of
 from schemas.errors import ConditionError
 from schemas.plan import Mask, Prefix, Reference, generate
 from tests.support.tensors import golden_model

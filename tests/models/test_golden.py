@@ -5,18 +5,20 @@ import math
 import pytest
 import torch
 
-from models.conditions import Source, grid_of, tokens_of
+from models.conditions import Source
 from models.ltx2.transformer import velocities
 from models.noise import shifted_logit_normal
 from models.sampler import Guidance, Passes, guide, sample, sigma_schedule
+from models.tokens import grid_of, tokens_of
 from models.training_inputs import conditioned_stream, training_loss, training_stream
-from schemas.media import Bucket, Picture, audio_steps
+from schemas.media import Bucket, Picture
 from schemas.plan import Generated, Mask, Plan, Prefix, Reference
+from schemas.units import audio_steps
 from tests.support.tensors import GOLDEN, golden_model, packed, read_golden
 
 TRAINING = sorted(path.name for path in GOLDEN.glob("train_*"))
 SAMPLING = sorted(path.name for path in GOLDEN.glob("sample_*"))
-ROUNDING = 5e-5  # through two blocks, between CPU kinds; reference/golden_check.py itself differs by 2e-5 on some
+ROUNDING = 5e-5  # through two blocks, between kinds of CPU (docs/ltx2.md, section D)
 RULES, _ = read_golden(GOLDEN / "rules.safetensors")
 
 

@@ -15,9 +15,8 @@ from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Mask, Plan, generate
 from schemas.preview import GivenFile, PreviewSample
 from tasks.base_model import base, precision
-from tasks.encode import encode_clips
-from tasks.encoding import Encoders
-from tasks.fitting import fit_all_given, fit_samples
+from tasks.encode import Encoders, encode_clips
+from tasks.fit import fit_all_given, fit_samples
 from tasks.media.ffmpeg import decode_video
 from tasks.storage.store import store
 from tests.support import clips

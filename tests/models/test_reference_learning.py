@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.conditions import grid_of, source_of, tokens_of
+from models.conditions import source_of
 from models.ltx2.adapter import adapter_parameters, add_adapter
 from models.ltx2.transformer import velocities
 from models.noise import generator_of
+from models.tokens import grid_of, tokens_of
 from models.training_inputs import (
     TrainingSample,
     conditioned,

@@ -13,9 +13,8 @@ from schemas.plan import Plan, Prefix, Reference, generate
 from schemas.preview import GivenFile, PreviewSample
 from schemas.rejections import RequestRejected, SilentClip
 from tasks.base_model import base, precision
-from tasks.encode import encode_clips
-from tasks.encoding import Encoders
-from tasks.fitting import fit_given, fit_samples
+from tasks.encode import Encoders, encode_clips
+from tasks.fit import fit_given, fit_samples
 from tasks.storage.store import store
 from tests.support import clips
 

@@ -20,21 +20,20 @@ from schemas.plan import Plan, Prefix, generate
 from schemas.rejections import TRAINING_DATA
 from schemas.result import Billing
 from schemas.settings import settings
+from schemas.training import Previewing, Training
 from tasks import train, upload
 from tasks.base_model import base, precision
-from tasks.encode import encode_clips
-from tasks.encoding import Encoders
-from tasks.extracting import extract_archive
-from tasks.fitting import fit_samples
+from tasks.dataset.archive import extract_archive
+from tasks.dataset.matching import match_samples
+from tasks.encode import Encoders, encode_clips
+from tasks.fit import fit_samples
 from tasks.ledger.database import bills, record
-from tasks.matching import match_samples
-from tasks.reel import Decoders
 from tasks.reports.dataset_report import dataset_report
 from tasks.sources.fetch import fetch
 from tasks.storage.usage import addresses_in, record_usage
-from tasks.train import Previewing, Training, train_adapter
+from tasks.train import train_adapter
 from tasks.upload import upload_results
-from tasks.validate import make_reel
+from tasks.validate import Decoders, make_reel
 from tests.support.clips import tone, zipped
 from tests.support.faults import Faulty, Trouble
 from tests.support.jobs import events_of

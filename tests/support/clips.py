@@ -10,7 +10,7 @@ import soundfile
 
 from schemas.media import FittedVideo, MediaFile
 from tasks.media.ffmpeg import decode_video
-from tasks.sources.keeping import keep
+from tasks.storage.store import keep
 
 SIZE = (96, 64)
 

@@ -7,10 +7,9 @@ from decimal import Decimal
 import pytest
 
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import MayPass
+from schemas.errors import DatabaseDamaged, LedgerUnavailable, MayPass
 from schemas.result import Billing
 from schemas.settings import settings
-from schemas.store_errors import DatabaseDamaged, LedgerUnavailable
 from tasks.ledger.database import as_csv, bills, open_ledger, record, table, totals
 
 PRICES = {

@@ -14,7 +14,7 @@ from PIL import Image
 from schemas.endpoints import ENDPOINTS
 from schemas.media import Bucket, Fitting, Picture, Sample
 from tasks.debug_dataset import opened, write_debug_dataset
-from tasks.fitting import fit_samples
+from tasks.fit import fit_samples
 from tests.support import clips
 
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=17, fps=24))

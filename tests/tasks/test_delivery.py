@@ -8,14 +8,13 @@ import pytest
 
 from flows.cli import main
 from flows.hosting.prefect_server import prefect_server
-from flows.local_run import run_or_continue
-from flows.unfinished import Unfinished
+from flows.local_run import Unfinished, run_or_continue
+from schemas.errors import DatabaseDamaged, StoreRefused
 from schemas.result import Billing, TrainingResult
 from schemas.settings import settings
-from schemas.store_errors import DatabaseDamaged, StoreRefused
-from tasks.delivery import Outputs, open_outputs, told_again
 from tasks.ledger.database import bills, record
-from tasks.ledger.outcomes import tell_result
+from tasks.ledger.outcomes import tell_result, told_again
+from tasks.storage.outputs import Outputs, open_outputs
 
 BILL = Billing.of(100, Decimal("0.0022"))
 RUN = str(uuid4())

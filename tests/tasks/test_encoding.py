@@ -8,9 +8,8 @@ from safetensors.torch import load_file
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Plan, Prefix, generate
 from tasks.base_model import base, precision
-from tasks.encode import encode_clips
-from tasks.encoding import Encoders
-from tasks.fitting import fit_samples
+from tasks.encode import Encoders, encode_clips
+from tasks.fit import fit_samples
 from tasks.storage.store import Store, store
 from tests.support.clips import kept, video
 

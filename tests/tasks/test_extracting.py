@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from schemas.rejections import ArchiveRejected, DuplicateName, Rejections
 from schemas.settings import settings
-from tasks.extracting import Extracted, extract_archive
+from tasks.dataset.archive import extract_archive
+from tasks.manifests import Extracted
 from tasks.storage.store import store
 from tests.support import clips
 

@@ -11,7 +11,7 @@ from schemas.plan import Track
 from schemas.rejections import NothingLeft, Rejections, UnsupportedFile
 from tasks.dataset.inspect import each
 from tasks.dataset.rules import settle_samples
-from tasks.fitting import fit_samples
+from tasks.fit import fit_samples
 from tasks.media.ffmpeg import decode_video
 from tests.support import clips
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from schemas.endpoint import MASKED_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS
+from schemas.layout import MASKED_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Track
 from schemas.rejections import InputRejected
-from tasks.extracting import extract_archive
-from tasks.fitting import fit_samples
-from tasks.matching import match_samples
-from tasks.sources.keeping import keep
+from tasks.dataset.archive import extract_archive
+from tasks.dataset.matching import match_samples
+from tasks.fit import fit_samples
+from tasks.storage.store import keep
 from tests.support import clips
 
 pytestmark = pytest.mark.slow(seconds=60)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from schemas.endpoint import AUDIO_PAIRS, MASKED_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS, VIDEO_PAIRS
+from schemas.layout import AUDIO_PAIRS, MASKED_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS, VIDEO_PAIRS
 from schemas.rejections import DuplicateName, MissingRole, NothingFound, Rejections, UnsupportedFile
 from tasks.dataset.captions import decode, with_trigger
-from tasks.extracting import Extracted
-from tasks.matching import match_samples
-from tasks.sources.keeping import keep
+from tasks.dataset.matching import match_samples
+from tasks.manifests import Extracted
+from tasks.storage.store import keep
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from schemas.media import Bucket, Fitting, Picture
 from schemas.plan import Mask, Plan, Prefix, Reference, generate
 from schemas.preview import GivenFile, PreviewSample
 from tasks.base_model import base, precision
-from tasks.fitting import fit_given
-from tasks.reel import Decoders, Segment, panels, write_audio_reel, write_video_reel
+from tasks.fit import fit_given
 from tasks.storage.store import store
+from tasks.validate import Decoders, Segment, panels, write_audio_reel, write_video_reel
 from tests.support import clips
 
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=9, fps=24))

@@ -7,10 +7,11 @@ from models.ltx2 import loading as models
 from schemas.media import Bucket
 from schemas.plan import Plan, Prefix, generate
 from schemas.settings import settings
+from schemas.training import Previewing, Training
 from tasks.base_model import Precision, base, precision
 from tasks.encode import encode
 from tasks.storage.results import results_in_store
-from tasks.train import Previewing, Training, train
+from tasks.train import train
 from tasks.validate import validate
 
 PLAN = Plan(audio=generate(Prefix(steps=2)))

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from schemas.errors import StoreFull, StoreRefused, StoreUnavailable
 from schemas.settings import Settings, settings
-from schemas.store_errors import StoreFull, StoreRefused, StoreUnavailable
+from tasks.retention import DAY, prune
 from tasks.storage.folder import Place
-from tasks.storage.retention import DAY, prune
 from tasks.upload import Outputs
 from tests.support.faults import FAULTS, Faulty, Trouble
 

@@ -31,9 +31,9 @@ from flows.service.routes.uploads import (
     write,
 )
 from flows.service.upload_register import Upload
+from schemas.errors import store_error
 from schemas.rejections import Detail, RequestRejected
 from schemas.settings import settings
-from schemas.store_errors import store_error
 from tasks.sources import upload_parts as parts
 from tasks.storage.store import temporary_folder
 

@@ -1,6 +1,6 @@
 """The queue as clients of the hosted endpoints speak to it: submit, status, stream, result, cancel.
 
-Source: facts/fal-contract.md, sections 1 and 2. Follow-up URLs leave out the endpoint's own path.
+Source: docs/http-contract.md, sections 1 and 2. Follow-up URLs leave out the endpoint's own path.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Files in: data sets and clips of clients that have no bucket of their own, as each of them sends a file.
 
 fal-client writes with its key; @fal-ai/client asks for a signed link and writes there without one. Large files come in
-parts: multipart.py. Source: facts/fal-contract.md, section 4, and what both clients were seen to send.
+parts: multipart.py. Source: docs/http-contract.md, section 4, and what both clients were seen to send.
 """
 
 import re
@@ -22,9 +22,8 @@ from flows.service.quota import Room
 from flows.service.upload_register import Upload, plain_name
 from schemas.media import MediaFile
 from schemas.rejections import Detail, RequestRejected
-from tasks.sources.keeping import keep
 from tasks.sources.upload_url import uploaded_url
-from tasks.storage.store import temporary_folder
+from tasks.storage.store import keep, temporary_folder
 
 router = APIRouter(tags=["uploads"])
 Body = TypeVar("Body", bound=BaseModel)

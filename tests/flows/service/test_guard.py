@@ -9,10 +9,10 @@ import pytest
 
 from flows.service.routes import plan
 from schemas.endpoints import ENDPOINTS
+from schemas.errors import LedgerUnavailable
 from schemas.redaction import for_clients
 from schemas.rejections import MOST_FAULTS, RequestRejected
 from schemas.settings import settings
-from schemas.store_errors import LedgerUnavailable
 from tests.support.service_app import APP, BASE, BODY, JSON, api
 
 

@@ -11,11 +11,10 @@ from models.engine.trainer import CLIP_NORM
 from schemas.errors import EncodingFailed, TrainingDiverged
 from schemas.media import Bucket, Fitting, Sample
 from schemas.plan import Plan, Prefix, generate
-from tasks import encoding
+from tasks import encode as encoding
 from tasks.base_model import base, precision
-from tasks.encode import encode_clips
-from tasks.encoding import Encoders
-from tasks.fitting import fit_samples
+from tasks.encode import Encoders, encode_clips
+from tasks.fit import fit_samples
 from tasks.storage.store import store
 from tasks.training import callbacks as reporter
 from tasks.training.__main__ import run

@@ -7,8 +7,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from models.ltx2.codecs import AudioEncoder, TextEncoder, VideoEncoder
-from models.ltx2.decoders import AudioDecoder, VideoDecoder
+from models.ltx2.codecs import AudioDecoder, AudioEncoder, TextEncoder, VideoDecoder, VideoEncoder
 from models.ltx2.loading import load_audio_vae, load_text, load_video_vae, load_vocoder
 from models.ltx2.mel import log_mel
 from models.weights.lora_linear import StoredLinear
@@ -45,7 +44,7 @@ def test_a_tone_sounds_in_its_band():
     assert mel.shape == (1, 2, 101, 64)
     # peaks lie 45.25 / 65 = 0.696 mel apart: 440 Hz is 6.6 mel, the 9th; 3000 Hz 31.0 mel, the 44th
     assert mel[0, :, 50].argmax(-1).tolist() == [8, 43]
-    assert mel[0, 0, 50, 8].item() == pytest.approx(1.7789, abs=1e-4)  # reference/log_mel.py
+    assert mel[0, 0, 50, 8].item() == pytest.approx(1.7789, abs=1e-4)  # official (docs/ltx2.md, section G)
     assert mel.min().item() == pytest.approx(-11.5129, abs=1e-3)  # log(1e-5)
 
 

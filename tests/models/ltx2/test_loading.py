@@ -1,8 +1,6 @@
 """The tiny base, and loading components of a base model."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -36,14 +34,6 @@ def test_tiny_is_built_once_under_home_and_other_bases_stay_as_they_are(tmp_path
     monkeypatch.setattr(tiny, "build", lambda folder: pytest.fail("built again"))
     assert resolve("tiny", tmp_path) == folder
     assert resolve(folder, tmp_path / "elsewhere") == folder
-
-
-def test_two_processes_that_need_it_build_it_once(tmp_path):
-    code = "import pathlib, sys; from models.ltx2.loading import resolve; resolve('tiny', pathlib.Path(sys.argv[1]))"
-    others = [subprocess.Popen([sys.executable, "-c", code, tmp_path]) for _ in range(2)]
-    assert [other.wait(100) for other in others] == [0, 0]
-    assert sorted(path.name for path in (tmp_path / "base").iterdir()) == ["lock", TINY_FOLDER]
-    assert tiny.is_whole(tmp_path / "base" / TINY_FOLDER)
 
 
 @pytest.mark.parametrize("damage", [b"", b"half", None])

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from models.conditions import Tokens, audio_positions, video_positions
+from models.ltx2.geometry import audio_positions, video_positions
 from models.ltx2.transformer import StreamInput, velocities
+from models.tokens import Tokens
 from tests.support.tensors import golden_model, tiny_transformer
 
 SIZES = {"video": (12, 32), "audio": (7, 16)}

@@ -9,7 +9,7 @@ import pytest
 from schemas.media import Bucket, FittedAudio, Fitting, Picture, Sample
 from schemas.plan import Track
 from schemas.rejections import NothingLeft, UnreadableClip
-from tasks.fitting import fit_samples
+from tasks.fit import fit_samples
 from tasks.media.ffmpeg import decode_audio, decode_video
 from tasks.media.probe import probe
 from tests.support import clips

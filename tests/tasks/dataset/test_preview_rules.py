@@ -6,7 +6,7 @@ from schemas.media import Bucket, Fitting, Picture
 from schemas.plan import Mask, Plan, Prefix, Reference, Track, generate
 from schemas.preview import GivenFile, PreviewSample
 from schemas.rejections import ClipTooShort, SilentClip
-from tasks.fitting import fit_given
+from tasks.fit import fit_given
 from tests.support import clips
 
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=17, fps=24))

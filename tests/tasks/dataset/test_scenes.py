@@ -4,7 +4,7 @@ import pytest
 
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Track
-from tasks.fitting import fit_samples
+from tasks.fit import fit_samples
 from tasks.media.ffmpeg import decode_video
 from tests.support import clips
 

@@ -12,9 +12,8 @@ from schemas.plan import Mask, Plan, Prefix, Reference, generate
 from schemas.rejections import UnreadableClip
 from tasks.base_model import base, precision
 from tasks.dataset.scenes import detect_scenes
-from tasks.encode import encode_clips
-from tasks.encoding import Encoders
-from tasks.fitting import fit_samples
+from tasks.encode import Encoders, encode_clips
+from tasks.fit import fit_samples
 from tasks.media import ffmpeg as ffmpeg_module
 from tasks.media.ffmpeg import decode_audio
 from tasks.media.probe import probe

@@ -9,7 +9,7 @@ import soundfile
 
 from schemas.media import Bucket, FittedAudio, Fitting, Picture, Sample
 from schemas.plan import Track
-from tasks.fitting import fit_samples
+from tasks.fit import fit_samples
 from tasks.media.ffmpeg import decode_audio, decode_video
 from tests.support import clips
 

@@ -10,7 +10,7 @@ from schemas.errors import MissingTool
 from schemas.media import Bucket, FittedAudio, Fitting, Picture, Sample
 from schemas.plan import Track
 from schemas.rejections import UnreadableClip
-from tasks.fitting import fit_samples
+from tasks.fit import fit_samples
 from tasks.media.ffmpeg import decode_audio, decode_video, still, write_video
 from tasks.media.probe import probe
 from tasks.media.waveform import LOUDEST_PEAK, peak_gain, resample

@@ -4,18 +4,18 @@ import json
 
 import pytest
 
-from schemas.endpoint import AUDIO_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS, VIDEO_PAIRS
+from schemas.layout import AUDIO_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS, VIDEO_PAIRS
 from schemas.media import Bucket, Fitting, Picture
 from schemas.plan import Plan, Prefix, Reference, generate
 from schemas.result import DatasetReport
 from tasks.board import board
-from tasks.delivery import Outputs
-from tasks.extracting import extract_archive
-from tasks.fitting import fit_samples
-from tasks.matching import match_samples
+from tasks.dataset.archive import extract_archive
+from tasks.dataset.matching import match_samples
+from tasks.fit import fit_samples
 from tasks.reports.dataset_page import page
 from tasks.reports.dataset_report import dataset_report
 from tasks.reports.run_page import dataset_card
+from tasks.storage.outputs import Outputs
 from tasks.upload import upload_results
 from tests.support import clips
 

@@ -20,11 +20,11 @@ import pytest
 from flows.service import owned
 from flows.service import upload_register as addresses
 from flows.service.routes import multipart
+from schemas.errors import StoreUnavailable
 from schemas.settings import settings
-from schemas.store_errors import StoreUnavailable
+from tasks.retention import prune
 from tasks.sources import upload_parts as parts
 from tasks.storage.folder import Place
-from tasks.storage.retention import prune
 from tasks.storage.store import media_address, store
 from tests.support.postgres import free_port
 from tests.support.s3 import ready

@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 import s3fs
 
+from schemas.errors import StoreRefused, StoreUnavailable
 from schemas.rejections import TRAINING_DATA
 from schemas.settings import settings
-from schemas.store_errors import StoreRefused, StoreUnavailable
 from tasks.sources.fetch import fetch
 from tasks.storage.folder import Place, time_for
 from tasks.storage.store import store

@@ -11,12 +11,13 @@ from safetensors.torch import save
 from schemas.media import Bucket
 from schemas.plan import Plan, Prefix, generate
 from schemas.settings import settings
+from schemas.training import Previewing, Training
 from tasks import train
 from tasks.base_model import Base, Precision
-from tasks.encode import EncodedSample, LatentFile, Latents
+from tasks.manifests import EncodedSample, LatentFile, Latents
 from tasks.storage.claims import Claims
 from tasks.storage.store import Artifact, store
-from tasks.train import Previewing, Training, train_adapter
+from tasks.train import train_adapter
 from tasks.training.job import Finished
 from tests.support.faults import Faulty
 

@@ -11,10 +11,9 @@ from safetensors.torch import save_file
 from schemas.endpoints import ENDPOINTS
 from schemas.media import MediaFile
 from schemas.settings import settings
-from tasks.sources.keeping import keep
-from tasks.storage import retention as pruning
-from tasks.storage.retention import DAY, HOUR, prune, usage
-from tasks.storage.store import store
+from tasks import retention as pruning
+from tasks.retention import DAY, HOUR, prune, usage
+from tasks.storage.store import keep, store
 from tasks.storage.usage import addresses_in, record_usage
 from tasks.training.job import Finished
 from tests.support.clips import tone, zipped

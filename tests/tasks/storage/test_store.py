@@ -14,9 +14,8 @@ from pydantic import ValidationError
 from schemas.errors import StoreDamaged
 from schemas.media import Picture
 from schemas.settings import settings
-from tasks.sources.keeping import keep
-from tasks.storage.retention import prune, usage
-from tasks.storage.store import Artifact, Store, key_of, store
+from tasks.retention import prune, usage
+from tasks.storage.store import Artifact, Store, keep, key_of, store
 from tasks.storage.usage import addresses_in, record_usage
 
 

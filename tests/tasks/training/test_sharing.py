@@ -11,7 +11,7 @@ import torch
 from schemas.errors import TrainingInterrupted
 from schemas.settings import settings
 from tasks import train as train_module
-from tasks.encode import EncodedSample, LatentFile, Latents
+from tasks.manifests import EncodedSample, LatentFile, Latents
 from tasks.storage.store import store
 from tasks.training.job import Previewed, Saved, Started
 from tasks.training.sharing import Sharing
@@ -97,7 +97,7 @@ def test_of_a_store_that_is_this_machines_own_nothing_is_shared(home):
 
 
 def test_a_store_that_takes_nothing_does_not_hold_up_the_training(team, tmp_path, monkeypatch, caplog):
-    from schemas.store_errors import StoreUnavailable
+    from schemas.errors import StoreUnavailable
 
     def fail(*words):
         raise StoreUnavailable("s3://data does not answer")

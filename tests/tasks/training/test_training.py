@@ -22,11 +22,12 @@ from schemas.errors import (
 from schemas.media import Bucket, Picture
 from schemas.plan import Plan, Prefix, generate
 from schemas.settings import settings
+from schemas.training import Previewing, Training
 from tasks import train as train_module
 from tasks.base_model import base, precision
-from tasks.encode import EncodedSample, LatentFile, Latents
+from tasks.manifests import EncodedSample, LatentFile, Latents
 from tasks.storage.store import store
-from tasks.train import Previewing, Training, train_adapter
+from tasks.train import train_adapter
 from tasks.training import process as child
 from tasks.training.job import Beat, Failed, Finished, Prepared, Previewed, Retrying, Started, Stepped, preview_steps
 from tests.support.jobs import events_of, job_of
@@ -283,7 +284,7 @@ def test_what_the_device_and_its_libraries_report_is_told_as_a_fault_of_the_devi
     def fail(*words, **more):
         raise error
 
-    monkeypatch.setattr("tasks.training.preflight", fail)
+    monkeypatch.setattr("tasks.training.__main__.preflight", fail)
     with pytest.raises(DeviceFailed, match=str(error).split(":", maxsplit=1)[0]):
         events_of(job_of(PLAN, tmp_path / "job"))
     torch.use_deterministic_algorithms(False)
@@ -293,7 +294,7 @@ def test_a_defect_of_ours_is_no_fault_of_the_device(tmp_path, monkeypatch):
     def fail(*words, **more):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("tasks.training.preflight", fail)
+    monkeypatch.setattr("tasks.training.__main__.preflight", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         events_of(job_of(PLAN, tmp_path / "job"))
     torch.use_deterministic_algorithms(False)

@@ -1,6 +1,5 @@
 """Archives: looked through first, then every file into the store under its content hash. Never unpacked into folders,
-so that no name in an archive can become a path of ours. What each rule is against: facts/media.md, section 5.
-"""
+so that no name in an archive can become a path of ours. What each rule is against: docs/media-rules.md, section 5."""
 
 import lzma
 import stat
@@ -11,16 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import model_validator
-
+from schemas.errors import FULL
 from schemas.faults import refuse
-from schemas.media import Frozen, MediaFile
+from schemas.media import MediaFile
 from schemas.rejections import ArchiveRejected, DuplicateName, InputRejected
 from schemas.settings import settings
-from schemas.store_errors import FULL
-from tasks.sources.keeping import keep
+from tasks.dataset.names import _clean, is_hidden
+from tasks.manifests import Extracted
 from tasks.storage.folder import CHUNK
-from tasks.storage.store import media_address, store, temporary_folder
+from tasks.storage.store import keep, store, temporary_folder
 
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 BOMB_RATIO, BOMB_BYTES = 200, 100 * 2**20  # media barely compress: such a file unpacks to nothing of use
@@ -32,21 +30,6 @@ BROKEN = (
     zipfile.BadZipFile, RuntimeError, NotImplementedError, UnicodeDecodeError, OSError, EOFError, ValueError,
     zlib.error, lzma.LZMAError, struct.error,
 )  # fmt: skip
-
-
-class Extracted(Frozen):
-    """The files of an archive, all of them in the store: a manifest that names one that is gone is no manifest."""
-
-    archive: str
-    files: tuple[MediaFile, ...]
-    ignored: tuple[str, ...]
-
-    @model_validator(mode="after")
-    def _present(self) -> "Extracted":
-        for file in self.files:
-            if store().size(media_address(file.sha256)) != file.size:
-                raise ValueError(f"file gone: {file.name}")
-        return self
 
 
 def extract_archive(archive: MediaFile) -> Extracted:
@@ -205,15 +188,3 @@ def _why(error: Exception) -> str:
     if isinstance(error, NotImplementedError):
         return "is packed by a method that cannot be read; pack it as an ordinary zip"
     return f"cannot be unpacked ({error}); pack or upload it again"
-
-
-def _clean(name: str) -> str:
-    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
-
-
-def is_hidden(name: str) -> bool:
-    """What operating systems leave in archives, and what people hide."""
-    parts = name.split("/")
-    return any(part == "__MACOSX" or part.startswith(".") for part in parts) or parts[-1].lower() in (
-        "thumbs.db", "desktop.ini",
-    )  # fmt: skip

@@ -1,7 +1,6 @@
 """Files to samples: which file plays which role, and whose caption is whose.
 
-How ambiguous names are read: facts/media.md, section 1, readings 10 to 15.
-"""
+How ambiguous names are read: docs/media-rules.md, readings 10 to 15."""
 
 import unicodedata
 from collections import Counter, defaultdict
@@ -9,30 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from schemas.endpoint import AUDIO, IMAGE, VIDEO_WEBM, Layout, Slot
 from schemas.faults import refuse
-from schemas.media import Frozen, MediaFile, Role, Sample
+from schemas.layout import IMAGE, Layout, Slot
+from schemas.media import MediaFile, Role, Sample
 from schemas.rejections import DuplicateName, InputRejected, MissingRole, NothingFound, UnsupportedFile
 from tasks.dataset.captions import read_caption
-from tasks.extracting import Extracted
-
-# Media that no endpoint takes: a file of these is a mistake to be told, where others are just not ours.
-OTHER_MEDIA = (
-    ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".jfif",
-    ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp", ".ogv",
-    ".opus", ".wma", ".aif", ".aiff", ".alac", ".oga", ".amr",
-)  # fmt: skip
-MEDIA = {*AUDIO, *VIDEO_WEBM, *IMAGE, *OTHER_MEDIA}
-CAPTION = ".txt"
-
-
-class Matched(Frozen):
-    """Samples, and the files that none of them uses."""
-
-    samples: tuple[Sample, ...]
-    captions: dict[str, str]  # by the sample's name, the file's
-    ignored: tuple[str, ...]
-    warnings: tuple[str, ...]
+from tasks.dataset.names import CAPTION, MEDIA
+from tasks.manifests import Extracted, Matched
 
 
 class _Key(NamedTuple):

@@ -6,32 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from schemas.media import Frozen
-from schemas.result import Billing, File, TrainingResult
+from schemas.errors import StoreRefused, StoreUnavailable
+from schemas.result import File
 from schemas.settings import settings
-from schemas.store_errors import StoreRefused, StoreUnavailable
-from tasks.ledger.outcomes import outcome
 from tasks.storage.folder import Place
 from tasks.storage.store import Artifact, file_sha256, store, temporary_folder
 
 TYPES = {".safetensors": "application/octet-stream", ".wav": "audio/wav"}
-
-
-class Delivery(Frozen):
-    """The files of a run, where its user finds them."""
-
-    lora_file: File
-    config_file: File
-    video: File | None
-    audio: File | None
-    debug_dataset: File | None
-    dataset_report: File
-    checksums: dict[str, str]  # sha256 by name, of these and of what lies beside them
-
-    def result(self, billing: Billing) -> TrainingResult:
-        return TrainingResult(
-            **{name: file for name, file in dict(self).items() if name != "checksums"}, billing=billing
-        )
 
 
 class Outputs:
@@ -115,18 +96,3 @@ def open_outputs(run_id: str) -> None:
         StoreFull, StoreRefused, StoreUnavailable: they cannot.
     """
     Outputs(run_id).open()
-
-
-def told_again(run_id: str) -> TrainingResult | None:
-    """The result of a run that was billed, with links of today; None where it was not, or its files are damaged."""
-    told = outcome(run_id)
-    if told is None or "result" not in told or not Outputs(run_id).are_whole(told.get("sha256", {})):
-        return None
-    result = TrainingResult.model_validate(told["result"])
-    outputs = Outputs(run_id)
-    linked = {
-        field: file.model_copy(update={"url": outputs.link(file.file_name)})
-        for field, file in dict(result).items()
-        if isinstance(file, File)
-    }
-    return result.model_copy(update=linked)

@@ -1,0 +1,120 @@
+"""What flows from step to step: which files, clips, latents and adapters there are; never their content.
+
+A manifest that names a file which is gone is refused as it is read back, and so counts as missing from the cache."""
+
+from pydantic import model_validator
+
+from schemas.media import FittedSample, Frozen, MediaFile, Modality, Role, Sample, Skipped
+from schemas.result import Billing, File, TrainingResult, Win
+from tasks.storage.store import Artifact, media_address, store
+
+
+class Downloaded(MediaFile):
+    """A file that is in the store; a manifest of one that is gone is a cache miss."""
+
+    @model_validator(mode="after")
+    def _present(self) -> "Downloaded":
+        if store().size(media_address(self.sha256)) != self.size:
+            raise ValueError(f"download gone: {self.name}")
+        return self
+
+
+class Extracted(Frozen):
+    """The files of an archive, all of them in the store: a manifest that names one that is gone is no manifest."""
+
+    archive: str
+    files: tuple[MediaFile, ...]
+    ignored: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _present(self) -> "Extracted":
+        for file in self.files:
+            if store().size(media_address(file.sha256)) != file.size:
+                raise ValueError(f"file gone: {file.name}")
+        return self
+
+
+class Matched(Frozen):
+    """Samples, and the files that none of them uses."""
+
+    samples: tuple[Sample, ...]
+    captions: dict[str, str]  # by the sample's name, the file's
+    ignored: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class Fitted(Frozen):
+    """The samples that are trained on, and what became of the others."""
+
+    samples: tuple[FittedSample, ...]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    wins: tuple[Win, ...] = ()
+
+
+class LatentFile(Frozen):
+    """The latent of one track of one sample."""
+
+    role: Role
+    modality: Modality
+    artifact: Artifact
+    fps: float | None = None  # of a picture: each clip keeps its own clock
+    steps: int | None = None  # of a sound: encoded ones are often one longer
+
+
+class EncodedSample(Frozen):
+    """A sample as the training reads it: latents by track, text features, and how fast its frames follow."""
+
+    name: str
+    prompt: str
+    fps: float
+    latents: tuple[LatentFile, ...]
+    context: Artifact
+
+
+class Latents(Frozen):
+    """All that training and previews need; no tensor is in here, only where they are."""
+
+    samples: tuple[EncodedSample, ...]
+    previews: tuple[EncodedSample, ...] = ()
+    negative: Artifact | None = None  # text features that previews are guided away from
+
+
+class PreviewLatents(Frozen):
+    """The latents of one preview: after which step, of which validation sample."""
+
+    step: int
+    sample: int
+    latents: Artifact
+
+
+class Adapter(Frozen):
+    """A finished training."""
+
+    weights: Artifact
+    previews: tuple[PreviewLatents, ...]
+    losses: Artifact  # JSON: {modality: [loss of every step]}
+
+
+class Reel(Frozen):
+    """The combined preview; `file` is None where the request has no validation samples."""
+
+    file: Artifact | None
+    suffix: str = ""
+
+
+class Delivery(Frozen):
+    """The files of a run, where its user finds them."""
+
+    lora_file: File
+    config_file: File
+    video: File | None
+    audio: File | None
+    debug_dataset: File | None
+    dataset_report: File
+    checksums: dict[str, str]  # sha256 by name, of these and of what lies beside them
+
+    def result(self, billing: Billing) -> TrainingResult:
+        return TrainingResult(
+            **{name: file for name, file in dict(self).items() if name != "checksums"}, billing=billing
+        )
