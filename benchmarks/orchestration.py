@@ -77,8 +77,8 @@ def take_out_the_work() -> None:
         return [Finished(adapter=job.folder / "lora.safetensors", losses=job.folder / "losses.json", previews=())]
 
     from tasks import encode as encoding  # noqa: PLC0415  # they import Prefect
-    from tasks import fit as fitting
-    from tasks import train
+    from tasks import fit as fitting  # noqa: PLC0415
+    from tasks import train  # noqa: PLC0415
     from tasks.dataset import inspect as looking  # noqa: PLC0415  # they import Prefect
 
     replacements: list[tuple[Any, str, Any]] = [

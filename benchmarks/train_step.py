@@ -23,12 +23,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.peer import Peer
 from benchmarks.shapes import Base, Case, cases, random_clip
-from models.engine.acceleration import compile_blocks, use_attention
+from models.engine.acceleration import compile_blocks
 from models.engine.batches import Feed, moved
 from models.engine.preflight import preflight
 from models.engine.rng import repeat_exactly
 from models.engine.trainer import LoraTraining, Schedule, trainer_options
 from models.ltx2.adapter import add_adapter
+from models.ltx2.attention import use_attention
 from models.ltx2.loading import pick_device
 from models.training_inputs import Streams
 from models.weights.lora_linear import store_linears

@@ -116,7 +116,7 @@ def _demo(options: argparse.Namespace, out: TextIO) -> None:
 
 
 def _serve(options: argparse.Namespace, out: TextIO) -> None:
-    from flows.hosting.serve import Serving, serve  # noqa: PLC0415
+    from flows.serve import Serving, serve  # noqa: PLC0415
 
     serve(Serving(options.host, options.port, options.tls_self_signed, options.tls_cert, options.tls_key), out)
 

@@ -5,7 +5,7 @@ import socket
 from dataclasses import dataclass
 
 from flows.hosting.prefect_server import healthy
-from flows.hosting.serve import Serving
+from flows.serve import Serving
 from models.ltx2 import loading as base_model
 from schemas.errors import BaseModelNotHere, LtxFlowsError
 from schemas.settings import settings

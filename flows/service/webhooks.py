@@ -3,10 +3,8 @@
 Source: docs/http-contract.md, section 3.
 """
 
-import asyncio
 import base64
 import json
-import socket
 import time
 from hashlib import sha256
 from typing import Any
@@ -20,11 +18,15 @@ from flows.service.links import public
 from flows.service.own_secrets import secret
 from flows.service.register import Entry
 from schemas.settings import settings
-from tasks.sources.http import is_public
+from tasks.sources.network import AsyncPublicTransport, PrivateAddress, UnknownHost, address_of
 
 WAITS = (0, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3000)  # seconds before each try: ten retries in two hours
 TIMEOUT = 15.0
 LAST_PORT = 65535
+WHY: dict[type[Exception], str] = {
+    UnknownHost: "its host is unknown",
+    PrivateAddress: "it is on a private network; see LTX_FLOWS_ALLOW_PRIVATE_HOSTS",
+}
 router = APIRouter(tags=["webhooks"])
 
 
@@ -46,7 +48,8 @@ def jwks() -> dict[str, list[dict[str, str]]]:
 
 def client_of() -> httpx.AsyncClient:
     """What webhooks are sent with: follows no redirect and no proxy, so that it reaches what was checked."""
-    return httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
+    transport = AsyncPublicTransport(httpx.AsyncHTTPTransport(trust_env=False))
+    return httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, transport=transport)
 
 
 async def tell(entry: Entry) -> str | None:
@@ -59,18 +62,10 @@ async def send(client: httpx.AsyncClient, entry: Entry, content: bytes) -> str |
     """Send it to the address that was checked; what went wrong."""
     assert entry.webhook
     try:
-        address = await asyncio.to_thread(address_of, entry.webhook)
-        url = httpx.URL(entry.webhook)
-        host = {"Host": url.netloc.decode()}  # the name, while we connect to the address that was checked
-        answer = await client.post(
-            url.copy_with(host=address),
-            content=content,
-            headers=signed(entry, content) | host,
-            extensions={"sni_hostname": url.host},  # the certificate is checked against the name
-        )
-    except Forbidden as refusal:
-        return str(refusal)
-    except httpx.HTTPError as error:
+        answer = await client.post(entry.webhook, content=content, headers=signed(entry, content))
+    except (UnknownHost, PrivateAddress) as refusal:
+        return WHY[type(refusal)]
+    except (httpx.HTTPError, OSError) as error:
         return f"{type(error).__name__}: {error}"
     return None if answer.is_success else f"it answered {answer.status_code}"
 
@@ -97,8 +92,8 @@ def signed(entry: Entry, content: bytes, now: int | None = None) -> dict[str, st
     }
 
 
-def address_of(url: str) -> str:
-    """The address to send a webhook to; the host's name where LTX_FLOWS_ALLOW_PRIVATE_HOSTS opens all networks.
+def check_webhook(url: str) -> None:
+    """Notice at once that no webhook could be sent there.
 
     Raises:
         Forbidden: it is no URL, or leads into a private network.
@@ -110,15 +105,14 @@ def address_of(url: str) -> str:
         raise Forbidden("it is no valid URL") from error
     if parts.scheme not in ("http", "https") or not parts.host or port > LAST_PORT:
         raise Forbidden("it is no http or https URL")
-    if settings().allow_private_hosts:
-        return parts.host
+    if settings().allow_private_hosts:  # its name may be known by then
+        return
     try:
-        found = [str(entry[4][0]) for entry in socket.getaddrinfo(parts.host, port, type=socket.SOCK_STREAM)]
-    except (OSError, ValueError) as error:
-        raise Forbidden("its host is unknown") from error
-    if not all(map(is_public, found)):
-        raise Forbidden("it is on a private network; see LTX_FLOWS_ALLOW_PRIVATE_HOSTS")
-    return min(found, key=lambda address: ":" in address)  # IPv4, where there is one
+        address_of(parts.host, port)
+    except (UnknownHost, PrivateAddress) as refusal:
+        raise Forbidden(WHY[type(refusal)]) from refusal
+    except OSError as error:  # of the name server
+        raise Forbidden(WHY[UnknownHost]) from error
 
 
 def _key() -> Ed25519PrivateKey:

@@ -2,42 +2,21 @@
 
 import base64
 import binascii
-import hashlib
-import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 from urllib.parse import SplitResult, unquote, unquote_to_bytes, urlsplit
 
-from schemas.errors import DownloadInterrupted, store_error
 from schemas.faults import all_of
 from schemas.media import MediaFile
 from schemas.rejections import DownloadRejected, Loc
 from schemas.settings import settings
+from tasks.sources.sink import Shown, Sink
 from tasks.sources.upload_url import SCHEME, uploaded
 from tasks.storage.store import file_sha256, keep, temporary_folder
 
-Shown = Callable[[int, int], None]
-LEAST_SECONDS, LEAST_BYTES_PER_SECOND = 600.0, 20e3  # what a download may take
 REMOTE = ("http", "https", "s3", "data")
-PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<error")
-
-
-_ENDS: ContextVar[float] = ContextVar("ends", default=math.inf)  # when downloads have to be done
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Downloads of this thread take no longer, all together."""
-    mark = _ENDS.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _ENDS.reset(mark)
 
 
 def check(url: str, where: Loc) -> SplitResult:
@@ -114,64 +93,9 @@ def fetch(url: str, where: Loc, progress: Shown | None = None) -> MediaFile:
     with temporary_folder() as folder:
         path = folder / "download"
         with path.open("w+b") as file:
-            target = Target(file, name, where, progress or (lambda done, total: None))
-            _fetch_remote(url, parts, target)
-        return keep(path, name, target.sha256())
-
-
-class Target:
-    """Where a download is written to: counts, hashes and caps it."""
-
-    def __init__(self, file: IO[bytes], name: str, where: Loc, progress: Shown) -> None:
-        self.file, self.name, self.where, self.progress = file, name, where, progress
-        self.limit = settings().max_download_bytes
-        self.begun = time.monotonic()
-        self.total = 0
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget what has come."""
-        self.file.seek(0)
-        self.file.truncate()
-        self.done = 0
-        self._hash = hashlib.sha256()
-
-    def expect(self, total: int) -> None:
-        """How long the file says it is."""
-        self.total = total
-        if total > self.limit:
-            raise self.refusal(f"{total} bytes, at most {self.limit} are allowed")
-
-    def write(self, chunk: bytes) -> None:
-        """The next bytes."""
-        if not self.done and chunk.lstrip()[:9].lower().startswith(PAGE_STARTS):
-            raise self.refusal("it is a web page (a login page?), not a file")
-        self.done += len(chunk)
-        if time.monotonic() > _ENDS.get():
-            raise self.refusal("it comes too slowly to be looked at here; upload it, or submit the request itself")
-        if time.monotonic() - self.begun > LEAST_SECONDS + self.done / LEAST_BYTES_PER_SECOND:
-            raise self.interruption("it comes too slowly to be of use, and broke off")
-        if self.done > self.limit:
-            raise self.refusal(f"more than {self.limit} bytes are not allowed")
-        try:
-            self.file.write(chunk)
-        except OSError as error:  # of this machine, not of the other side
-            raise store_error(str(settings().home_folder), error) from error
-        self._hash.update(chunk)
-        if self.total:
-            self.progress(self.done, self.total)
-
-    def refusal(self, reason: str) -> DownloadRejected:
-        """The error for this file."""
-        return DownloadRejected(self.name, reason, where=self.where)
-
-    def interruption(self, reason: str) -> DownloadInterrupted:
-        """The error for a download that may go better next time."""
-        return DownloadInterrupted(f"{self.name}: {reason} after {self.done} bytes")
-
-    def sha256(self) -> str:
-        """Of all that came."""
-        return self._hash.hexdigest()
+            sink = Sink(file, name, where, progress or (lambda done, total: None))
+            _fetch_remote(url, parts, sink)
+        return keep(path, name, sink.sha256())
 
 
 def name_of(url: str) -> str:
@@ -190,17 +114,17 @@ def _split(url: str, name: str, where: Loc) -> SplitResult:
         raise DownloadRejected(name, "it is no valid URL", where=where) from error
 
 
-def _fetch_remote(url: str, parts: SplitResult, target: Target) -> None:
+def _fetch_remote(url: str, parts: SplitResult, sink: Sink) -> None:
     if parts.scheme in ("http", "https"):
         from tasks.sources.http import fetch_web  # noqa: PLC0415 - httpx costs 0.3 s, s3fs 1 s: only where they are needed
 
-        fetch_web(url, target)
+        fetch_web(url, sink)
     elif parts.scheme == "s3":
         from tasks.sources.s3 import fetch_s3  # noqa: PLC0415
 
-        fetch_s3(url, target)
+        fetch_s3(url, sink)
     else:
-        _fetch_data(url, target)
+        _fetch_data(url, sink)
 
 
 def _find_uploaded(url: str, name: str, where: Loc) -> MediaFile:
@@ -210,15 +134,15 @@ def _find_uploaded(url: str, name: str, where: Loc) -> MediaFile:
     raise DownloadRejected(name, "there is no such upload (any more); upload it again", where=where)
 
 
-def _fetch_data(url: str, target: Target) -> None:
+def _fetch_data(url: str, sink: Sink) -> None:
     head, comma, body = url.partition(",")
     if not comma:
-        raise target.refusal("the data URI has no content")
+        raise sink.refusal("the data URI has no content")
     try:
         raw = unquote_to_bytes(body)
-        target.write(base64.b64decode(raw, validate=True) if head.endswith(";base64") else raw)
+        sink.write(base64.b64decode(raw, validate=True) if head.endswith(";base64") else raw)
     except binascii.Error as error:
-        raise target.refusal("the data URI is not valid base64") from error
+        raise sink.refusal("the data URI is not valid base64") from error
 
 
 def state_of(url: str) -> tuple[int, int] | None:

@@ -244,14 +244,14 @@ class Place:
     def _faults(self) -> tuple[type[Exception], ...]:
         if not self.on_s3:
             return (OSError,)
-        from tasks.sources.s3 import FAULTS  # noqa: PLC0415  # s3fs costs a second: only where it is needed
+        from tasks.storage.s3_faults import FAULTS  # noqa: PLC0415  # s3fs costs a second: only where it is needed
 
         return FAULTS
 
     def _refuses(self, error: BaseException) -> bool:
         if not self.on_s3:
             return False
-        from tasks.sources.s3 import is_refusal  # noqa: PLC0415
+        from tasks.storage.s3_faults import is_refusal  # noqa: PLC0415
 
         return is_refusal(error)
 

@@ -17,13 +17,14 @@ with in_bulk():
     import torch
     from lightning import Trainer
 
-    from models.engine.acceleration import compile_blocks, use_attention, worth_compiling
+    from models.engine.acceleration import compile_blocks, worth_compiling
     from models.engine.batches import Feed
     from models.engine.preflight import preflight
     from models.engine.rng import repeat_exactly, seed_all
     from models.engine.trainer import LoraTraining, Schedule, trainer_options
     from models.ltx2 import loading as base_model
     from models.ltx2.adapter import add_adapter, lora_metadata
+    from models.ltx2.attention import use_attention
     from models.weights.lora_linear import visits
     from schemas.errors import DeviceFailed, DeviceFull, LtxFlowsError
     from tasks.training import checkpoint

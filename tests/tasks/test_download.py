@@ -14,6 +14,7 @@ from schemas.errors import DownloadInterrupted
 from schemas.rejections import TRAINING_DATA, DownloadRejected
 from schemas.settings import settings
 from tasks.sources import http as web
+from tasks.sources import network
 from tasks.sources.fetch import fetch, name_of
 from tasks.storage.store import store
 
@@ -241,7 +242,7 @@ def test_private_addresses_are_refused_unless_allowed(host):
 def test_a_redirect_into_the_private_network_is_refused(site, monkeypatch):
     public = {"169.254.169.254": False, "127.0.0.1": True}
     allow(monkeypatch, ALLOW_PRIVATE_HOSTS="false")
-    monkeypatch.setattr(web, "is_public", public.__getitem__)
+    monkeypatch.setattr(network, "is_public", public.__getitem__)
     assert "169.254.169.254 is a private address" in refused(f"{site.url}/away.zip")
 
 
@@ -303,13 +304,13 @@ def test_names_hold_no_query_and_no_password():
 
 
 def test_a_download_that_comes_too_slowly_to_be_of_use_ends(site, monkeypatch):
-    monkeypatch.setattr("tasks.sources.fetch.LEAST_SECONDS", 0.4)
+    monkeypatch.setattr("tasks.sources.sink.LEAST_SECONDS", 0.4)
     monkeypatch.setattr(web, "RESUMES", 0)
     with pytest.raises(DownloadInterrupted, match=r"it comes too slowly to be of use"):
         fetch(f"{site.url}/trickle.zip", TRAINING_DATA)
 
 
 def test_a_large_download_may_take_its_time(site, monkeypatch):
-    monkeypatch.setattr("tasks.sources.fetch.LEAST_SECONDS", 0.0)
-    monkeypatch.setattr("tasks.sources.fetch.LEAST_BYTES_PER_SECOND", 1e3)
+    monkeypatch.setattr("tasks.sources.sink.LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.sources.sink.LEAST_BYTES_PER_SECOND", 1e3)
     assert fetch(f"{site.url}/file.zip", TRAINING_DATA).size == len(CONTENT)

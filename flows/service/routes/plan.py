@@ -19,7 +19,7 @@ from schemas.endpoint import Endpoint
 from schemas.endpoints import ENDPOINTS
 from schemas.request import TrainRequest
 from schemas.result import PlanAnswer
-from tasks.sources.fetch import within
+from tasks.sources.sink import within
 
 AT_ONCE = 6  # data sets are downloaded and probed for them
 MOST_PER_KEY = 3

@@ -19,7 +19,7 @@ from flows.service.openapi import BUSY, FAULTS, KEYS, UNKNOWN, CancelAnswer, Pro
 from flows.service.register import Entry, LogLine, entry_of
 from flows.service.request_body import read_request
 from flows.service.watcher import Watcher
-from flows.service.webhooks import Forbidden, address_of
+from flows.service.webhooks import Forbidden, check_webhook
 from schemas.endpoint import Endpoint
 from schemas.endpoints import ENDPOINTS
 from schemas.rejections import Detail, RequestRejected
@@ -106,7 +106,7 @@ async def _check_webhook(url: str | None) -> None:
     """Told at once, as nobody would hear of it later."""
     try:
         if url:
-            await asyncio.to_thread(address_of, url)
+            await asyncio.to_thread(check_webhook, url)
     except Forbidden as reason:
         fault = Detail(loc=("query", "fal_webhook"), msg=str(reason), type="url_not_allowed", input=url)
         raise RequestRejected([fault]) from reason

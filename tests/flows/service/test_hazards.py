@@ -9,6 +9,7 @@ import pytest
 from flows.service import webhooks
 from flows.service.register import entry_of
 from schemas.errors import ServerUnavailable
+from tasks.sources import network
 from tests.support.service_app import APP, BODY, JSON, FakeRuns, api
 
 NESTED = b"[" * 900 + b"]" * 900
@@ -64,9 +65,11 @@ def test_a_webhook_that_is_no_url_is_a_fault_of_the_query(url):
 
 def test_a_webhook_goes_to_the_address_that_was_checked_under_the_name_that_was_given(monkeypatch):
     heard = []
-    monkeypatch.setattr(webhooks.socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", ("1.1.1.1", 443))])
+    monkeypatch.setattr(network.socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", ("1.1.1.1", 443))])
     client = httpx.AsyncClient(
-        transport=httpx.MockTransport(lambda request: heard.append(request) or httpx.Response(200))
+        transport=network.AsyncPublicTransport(
+            httpx.MockTransport(lambda request: heard.append(request) or httpx.Response(200))
+        )
     )
     entry = entry_of("extend-prefix", BODY, owner="anybody", origin="", webhook="https://me.example/hook?a=1")
     asyncio.run(webhooks.send(client, entry, b"{}"))
@@ -77,9 +80,9 @@ def test_a_webhook_goes_to_the_address_that_was_checked_under_the_name_that_was_
 @pytest.mark.parametrize("address", ["10.0.0.1", "::1", "64:ff9b::a00:1", "169.254.169.254", "224.0.0.1"])
 def test_a_name_that_leads_into_a_private_network_is_no_webhook(monkeypatch, address):
     both = [(0, 0, 0, "", ("1.1.1.1", 443)), (0, 0, 0, "", (address, 443))]
-    monkeypatch.setattr(webhooks.socket, "getaddrinfo", lambda *_, **__: both)
+    monkeypatch.setattr(network.socket, "getaddrinfo", lambda *_, **__: both)
     with pytest.raises(webhooks.Forbidden, match="private network"):
-        webhooks.address_of("https://me.example/hook")
+        webhooks.check_webhook("https://me.example/hook")
 
 
 @pytest.mark.parametrize("target", ["http://[", "x", ""])

@@ -3,16 +3,11 @@
 import pytest
 import torch
 
-from models.engine.acceleration import (
-    COMPILE_FROM_STEPS,
-    compile_blocks,
-    pick_attention,
-    use_attention,
-    worth_compiling,
-)
+from models.engine.acceleration import COMPILE_FROM_STEPS, compile_blocks, worth_compiling
 from models.engine.batches import Feed
 from models.engine.trainer import LoraTraining, Schedule
 from models.ltx2.adapter import add_adapter
+from models.ltx2.attention import pick_attention, use_attention
 from models.ltx2.transformer import run_block
 from models.weights.lora_linear import visits
 from tasks.training.job import Prepared

@@ -9,10 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from flows import cli, pipeline
+from flows import cli, pipeline, serve
 from flows.cli import main
 from flows.hosting import prefect_server as server
-from flows.hosting import serve
 from schemas.endpoints import ENDPOINTS
 from tasks.ledger.database import bills
 from tasks.storage import home as homes

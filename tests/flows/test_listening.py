@@ -11,16 +11,16 @@ import httpx
 import pytest
 import yaml
 
+from flows import serve
 from flows.cli import main
-from flows.hosting import serve
-from flows.hosting.serve import Serving, greeting
+from flows.serve import Serving, greeting
 from flows.service.__main__ import main as api_alone
 from flows.service.connections import listen
 from schemas.errors import LtxFlowsError
 from schemas.settings import settings
 from tests.support.service import until
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def refused(home, capsys, *options):
