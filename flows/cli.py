@@ -57,11 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
 
     serve = commands.add_parser("serve", help="Prefect server, deployments, a worker and the HTTP API, until Ctrl-C")
-    serve.add_argument("--host", default="127.0.0.1", help="where the API listens (127.0.0.1)")
-    serve.add_argument("--port", type=int, default=8484, help="the API's port (8484)")
-    serve.add_argument("--tls-self-signed", action="store_true", help="https with a certificate of our own making")
-    serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="https with this certificate")
-    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key")
+    _add_serving(serve)
     serve.set_defaults(command=_serve)
 
     deploy = commands.add_parser("deploy", help="work pool and deployments on the Prefect server of PREFECT_API_URL")
@@ -84,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what is ready on this machine and what is missing")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+def _add_serving(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("--host", default="127.0.0.1", help="where the API listens (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8484, help="the API's port (8484)")
+    serve.add_argument("--tls-self-signed", action="store_true", help="https with a certificate of our own making")
+    serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="https with this certificate")
+    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key")
 
 
 def _run(options: argparse.Namespace, out: TextIO) -> None:

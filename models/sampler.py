@@ -176,7 +176,7 @@ def _beginning(stream: Generated, modality: Modality, bucket: Bucket, given: Giv
 def _known(stream: Generated, latent: Tensor | None, grid: Grid, noise: Tensor) -> Tensor:
     """What is known of the target, [1, L, C], and zeros where nothing is: those tokens are generated."""
     per_step = grid[1] * grid[2]
-    wanted = grid[0] * per_step if stream.masked() else stream.prefix_steps() * per_step
+    wanted = (grid[0] if stream.kept.region else stream.kept.opening) * per_step
     clean = torch.zeros_like(noise)
     if latent is None and not wanted:
         return clean

@@ -4,11 +4,35 @@ A plan is all that tasks and models know of an endpoint. Which tracks have to be
 adapter targets are needed: all of it is read off the plan.
 """
 
+from functools import reduce
+from operator import or_
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from schemas.media import Frozen, Modality, Role
+
+
+class Kept(Frozen):
+    """What of a target is given clean, and therefore not learned."""
+
+    opening: int = 0  # latent steps
+    region: bool = False  # the cells outside the white region of the sample's mask
+
+    def __bool__(self) -> bool:
+        return self != Kept()
+
+    def __or__(self, other: "Kept") -> "Kept":
+        return Kept(opening=max(self.opening, other.opening), region=self.region or other.region)
+
+
+class Track(Frozen):
+    """One modality of one role: what is decoded and encoded on its own."""
+
+    role: Role
+    modality: Modality
+    downscale: int = 1
+    temporal_scale: int = 1
 
 
 class Prefix(Frozen):
@@ -17,11 +41,26 @@ class Prefix(Frozen):
     kind: Literal["prefix"] = "prefix"
     steps: int = Field(ge=1)
 
+    @property
+    def kept(self) -> Kept:
+        return Kept(opening=self.steps)
+
+    def track(self, modality: Modality) -> None:
+        """It needs no file beside the target."""
+
 
 class Mask(Frozen):
     """Cells outside the white region of the sample's mask are given clean."""
 
     kind: Literal["mask"] = "mask"
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(region=True)
+
+    def track(self, modality: Modality) -> Track:
+        """The mask's file."""
+        return Track(role="mask", modality=modality)
 
 
 class Reference(Frozen):
@@ -34,6 +73,15 @@ class Reference(Frozen):
     downscale: int = Field(1, ge=1)
     temporal_scale: int = Field(1, ge=1)
 
+    @property
+    def kept(self) -> Kept:
+        return Kept()
+
+    def track(self, modality: Modality) -> Track:
+        """The reference's file, and what becomes of it."""
+        scales = {"downscale": self.downscale, "temporal_scale": self.temporal_scale}
+        return Track(role="reference", modality=modality, **scales)
+
 
 Condition = Annotated[Prefix | Mask | Reference, Field(discriminator="kind")]
 
@@ -43,28 +91,24 @@ class Generated(Frozen):
 
     conditions: tuple[Condition, ...] = ()
 
-    def prefix_steps(self) -> int:
-        return max((c.steps for c in self.conditions if isinstance(c, Prefix)), default=0)
+    @property
+    def kept(self) -> Kept:
+        """What all conditions together give clean."""
+        return reduce(or_, (condition.kept for condition in self.conditions), Kept())
 
-    def reference(self) -> Reference | None:
-        return next((c for c in self.conditions if isinstance(c, Reference)), None)
+    def tracks(self, modality: Modality) -> tuple[Track, ...]:
+        """The files that conditions need beside the target."""
+        found = (condition.track(modality) for condition in self.conditions)
+        return tuple(track for track in found if track)
 
-    def masked(self) -> bool:
-        return any(isinstance(c, Mask) for c in self.conditions)
+    def reference(self, modality: Modality) -> Track | None:
+        """The clip that stands beside the target, if there is one."""
+        return next((track for track in self.tracks(modality) if track.role == "reference"), None)
 
 
 def generate(*conditions: Prefix | Mask | Reference) -> Generated:
     """Conditions that give tokens in place come first, a reference, which lengthens the sequence, last."""
     return Generated(conditions=conditions)
-
-
-class Track(Frozen):
-    """One modality of one role: what is decoded and encoded on its own."""
-
-    role: Role
-    modality: Modality
-    downscale: int = 1
-    temporal_scale: int = 1
 
 
 class Plan(Frozen):
@@ -91,21 +135,8 @@ class Plan(Frozen):
     @property
     def given_tracks(self) -> tuple[Track, ...]:
         """All that a validation sample has to bring: a target only where some of it is kept."""
-        kept = (m for m, stream in self.streams.items() if stream.prefix_steps() or stream.masked())
+        kept = (modality for modality, stream in self.streams.items() if stream.kept)
         return tuple(Track(role="target", modality=modality) for modality in kept) + self._conditioning_tracks()
 
     def _conditioning_tracks(self) -> tuple[Track, ...]:
-        tracks: list[Track] = []
-        for modality, stream in self.streams.items():
-            if stream.masked():
-                tracks.append(Track(role="mask", modality=modality))
-            if reference := stream.reference():
-                tracks.append(
-                    Track(
-                        role="reference",
-                        modality=modality,
-                        downscale=reference.downscale,
-                        temporal_scale=reference.temporal_scale,
-                    )
-                )
-        return tuple(tracks)
+        return tuple(track for modality, stream in self.streams.items() for track in stream.tracks(modality))

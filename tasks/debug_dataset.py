@@ -75,7 +75,7 @@ def _files(folder: Path, sample: FittedSample, plan: Plan, prompt: str) -> Itera
         pixels = (frame.numpy() for frame in chain([first], frames))
         write_video(film, pixels, sample.fps, (first.shape[1], first.shape[0]), sounds.get("target"), RATE)
         yield f"{sample.name}.mp4", film
-    if plan.audio and (steps := plan.audio.prefix_steps()):
+    if plan.audio and (steps := plan.audio.kept.opening):
         sounds |= {"given": sounds["target"][:, : round(steps / AUDIO_STEPS_PER_SECOND * RATE)]}
     for what, sound in sounds.items():
         soundfile.write(wav, sound.T, RATE, subtype="PCM_16")
@@ -86,7 +86,7 @@ def _pictures(sample: FittedSample, plan: Plan) -> dict[str, Tensor]:
     shown = {str(role): _frames(clip.video) for role in ORDER if (clip := sample.clips.get(role)) and clip.video}
     if "mask" in shown:
         shown["mask"] = opened(shown["mask"])
-    if plan.video and (steps := plan.video.prefix_steps()):
+    if plan.video and (steps := plan.video.kept.opening):
         frame_in_place(shown["target"][: video_frames(steps)])
     return shown
 

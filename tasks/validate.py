@@ -148,12 +148,12 @@ def panels(sample: FittedSample, stream: Generated, result: Tensor) -> dict[str,
         result: uint8 [F, H, W, 3], as decoded.
     """
     shown: dict[str, Tensor] = {}
-    if stream.masked():
+    if stream.kept.region:
         shown["source"] = _frames(sample, "target")
         result = keep_region(result, shown["source"], white_pixels(_frames(sample, "mask")))
-    if prefix := stream.prefix_steps():
-        result = keep_opening(result, _frames(sample, "target")[: video_frames(prefix)])
-    if stream.reference():
+    if opening := stream.kept.opening:
+        result = keep_opening(result, _frames(sample, "target")[: video_frames(opening)])
+    if stream.reference("video"):
         shown["reference"] = _frames(sample, "reference")
     return {**shown, "result": result}
 
@@ -162,7 +162,7 @@ def _sounds(
     segments: list[Segment], stream: Generated, bucket: Bucket, decoder: AudioDecoder, progress: Shown
 ) -> Iterator[Waveform]:
     for index, segment in enumerate(segments):
-        if stream.reference():
+        if stream.reference("audio"):
             yield _given_sound(segment.sample, "reference", bucket, decoder.sample_rate)
         yield _result(segment, stream, bucket, decoder)
         progress(index + 1, len(segments))
@@ -172,7 +172,7 @@ def _result(segment: Segment, stream: Generated, bucket: Bucket, decoder: AudioD
     """[2, N], as long as the bucket, with a given opening put back exactly."""
     samples = round(bucket.seconds * decoder.sample_rate)
     generated = of_length(decoder.decode(_latent(segment, "audio")).numpy(), samples)
-    if steps := stream.prefix_steps():
+    if steps := stream.kept.opening:
         given = round(steps / AUDIO_STEPS_PER_SECOND * decoder.sample_rate)
         generated[:, :given] = _given_sound(segment.sample, "target", bucket, decoder.sample_rate)[:, :given]
     return generated

@@ -75,12 +75,7 @@ def create_app(runs: Runs | None = None, names: Sequence[str] = ()) -> FastAPI:
     app.state.submitted = {}  # by key: when it submitted in the last minute
     for router in ROUTERS:
         app.include_router(router)
-    for layer in (BodyLimit, Proxy):  # the last one is the outermost
-        app.add_middleware(layer)
-    app.add_middleware(Guard, names=names)
-    app.add_middleware(RequestId)
-    if proxies := settings().trusted_proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[each.strip() for each in proxies.split(",")])
+    _add_layers(app, names)
     logging.getLogger("uvicorn.access").addFilter(WithoutQueries())
     app.add_exception_handler(InputRejected, _rejected)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -89,6 +84,16 @@ def create_app(runs: Runs | None = None, names: Sequence[str] = ()) -> FastAPI:
     app.add_exception_handler(Exception, _broken)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _add_layers(app: FastAPI, names: Sequence[str]) -> None:
+    """What every request goes through; the last one is the outermost."""
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Proxy)
+    app.add_middleware(Guard, names=names)
+    app.add_middleware(RequestId)
+    if proxies := settings().trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[each.strip() for each in proxies.split(",")])
 
 
 async def _rejected(request: Request, error: Exception) -> JSONResponse:

@@ -118,7 +118,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def lora_metadata(plan: Plan) -> dict[str, str]:
     """What a player has to know beside the weights: the reference's factors, where they are not 1."""
-    reference = plan.video.reference() if plan.video else None
+    reference = plan.video.reference("video") if plan.video else None
     factors = {}
     if reference and reference.downscale != 1:
         factors["reference_downscale_factor"] = str(reference.downscale)

@@ -182,8 +182,7 @@ def load_transformer(
     with _explained(base, "transformer"):
         with torch.device("meta"):
             model = LTX2VideoTransformer3DModel.from_config(LTX2VideoTransformer3DModel.load_config(folder))
-        if not (model.config.cross_attn_mod and model.config.audio_cross_attn_mod and model.config.perturbed_attn):
-            raise BaseModelUnavailable(f"{base} is not an LTX-2.3: its transformer lacks text modulation")
+        _check_generation(model, base)
         wanted = {name for name in model.state_dict() if needed(name, modalities)}
         if away == "auto":
             away = _blocks_to_send_away(model, wanted, dtype, kept_as, device)
@@ -200,6 +199,11 @@ def load_transformer(
         store_linears(model, kept_as, Visits(device) if away else None, away)
         _move(model, device)
     return model
+
+
+def _check_generation(model: LTX2VideoTransformer3DModel, base: str) -> None:
+    if not (model.config.cross_attn_mod and model.config.audio_cross_attn_mod and model.config.perturbed_attn):
+        raise BaseModelUnavailable(f"{base} is not an LTX-2.3: its transformer lacks text modulation")
 
 
 def _blocks_to_send_away(

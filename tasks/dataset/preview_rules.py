@@ -140,8 +140,8 @@ def _sound(given: GivenFile, preview: PreviewSample, plan: Plan, bucket: Bucket,
 
 def _prefix_steps(given: GivenFile, plan: Plan) -> int:
     """Latent steps of the target that are given, 0 where all of the file is needed."""
-    stream = plan.streams[given.track.modality]
-    return 0 if given.track.role != "target" or stream.masked() else stream.prefix_steps()
+    kept = plan.streams[given.track.modality].kept
+    return 0 if given.track.role != "target" or kept.region else kept.opening
 
 
 def _files(preview: PreviewSample, role: Role) -> Sequence[GivenFile]:

@@ -35,9 +35,9 @@ def _planned(sample: FittedSample) -> PlannedSample:
 def _leaves_something(win: Win, plan: Plan | None) -> bool:
     """A bucket as short as the given prefix would be refused, however many clips it kept."""
     if plan and plan.video and win.parameter == "number_of_frames":
-        return video_steps(int(win.value)) > plan.video.prefix_steps()
+        return video_steps(int(win.value)) > plan.video.kept.opening
     if plan and plan.audio and win.parameter == "audio_duration_seconds":
-        return audio_steps(win.value) > plan.audio.prefix_steps()
+        return audio_steps(win.value) > plan.audio.kept.opening
     return True
 
 

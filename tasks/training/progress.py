@@ -21,17 +21,7 @@ class TrainingProgress:
     def __call__(self, event: Event) -> None:
         match event:
             case Prepared():
-                self.log.info(
-                    "the longest sample, %d tokens, fits; %d of %d blocks are computed twice to save memory; "
-                    "attention: %s; blocks %s",
-                    event.tokens,
-                    event.recomputed,
-                    event.layers,
-                    event.attention,
-                    "compiled" if event.compiled else "not compiled",
-                )
-                if event.remark:
-                    self.log.warning("the blocks could not be compiled: %s", event.remark)
+                self._say_plan(event)
             case Started():
                 self.log.info(
                     "training %d parameters on %s from step %d", event.trained_parameters, event.device, event.step
@@ -39,15 +29,7 @@ class TrainingProgress:
             case Stepped():
                 self.progress(event.step, self.steps)
                 if event.step % max(1, self.steps // LOGGED_STEPS) == 0:
-                    losses = ", ".join(f"{name} {value:.4f}" for name, value in event.losses.items())
-                    self.log.info(
-                        "step %d of %d: loss %s, gradient norm %.3g, %.0f tokens/s",
-                        event.step,
-                        self.steps,
-                        losses,
-                        event.gradient_norm,
-                        event.tokens_per_second,
-                    )
+                    self._say_step(event)
             case Saved() | Beat():
                 pass
             case Previewed():
@@ -60,3 +42,27 @@ class TrainingProgress:
                 self.log.warning("%s", event.message)
             case _:
                 assert_never(event)
+
+    def _say_plan(self, event: Prepared) -> None:
+        self.log.info(
+            "the longest sample, %d tokens, fits; %d of %d blocks are computed twice to save memory; attention: %s; "
+            "blocks %s",
+            event.tokens,
+            event.recomputed,
+            event.layers,
+            event.attention,
+            "compiled" if event.compiled else "not compiled",
+        )
+        if event.remark:
+            self.log.warning("the blocks could not be compiled: %s", event.remark)
+
+    def _say_step(self, event: Stepped) -> None:
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in event.losses.items())
+        self.log.info(
+            "step %d of %d: loss %s, gradient norm %.3g, %.0f tokens/s",
+            event.step,
+            self.steps,
+            losses,
+            event.gradient_norm,
+            event.tokens_per_second,
+        )

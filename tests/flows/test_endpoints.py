@@ -283,20 +283,20 @@ def plan_of(name, **fields):
 
 def test_prefixes_become_latent_steps():
     plan = plan_of("extend-prefix", with_audio=True, conditioning_frames=17)
-    assert (plan.video.prefix_steps(), plan.audio.prefix_steps()) == (3, 18)  # 17 / 24 s = 17.7 steps of 1/25 s
-    assert plan_of("audio-extend-prefix", conditioning_seconds=0.1).audio.prefix_steps() == 2  # half to even
+    assert (plan.video.kept.opening, plan.audio.kept.opening) == (3, 18)  # 17 / 24 s = 17.7 steps of 1/25 s
+    assert plan_of("audio-extend-prefix", conditioning_seconds=0.1).audio.kept.opening == 2  # half to even
 
 
 def test_a_clip_at_its_own_rate_has_a_prefix_of_its_own_length():
     request = read("extend-prefix", with_audio=True)
     plan = ENDPOINTS["extend-prefix"].plan(request, request.bucket.at(60))
-    assert plan.audio.prefix_steps() == 4  # 9 / 60 s = 3.75 steps
+    assert plan.audio.kept.opening == 4  # 9 / 60 s = 3.75 steps
 
 
 def test_a_clip_of_very_many_frames_per_second_still_leaves_sound_to_generate():
     request = read("extend-prefix", with_audio=True, number_of_frames=17)
     bucket = request.bucket.at(240)
-    assert ENDPOINTS["extend-prefix"].plan(request, bucket).audio.prefix_steps() < bucket.audio_steps == 2
+    assert ENDPOINTS["extend-prefix"].plan(request, bucket).audio.kept.opening < bucket.audio_steps == 2
 
 
 @pytest.mark.parametrize("name", ALL)
