@@ -1,4 +1,4 @@
-"""One flow per endpoint, so that the UI shows its own form and its own runs."""
+"""One flow per endpoint, so that Prefect's pages show its own form and its own runs. Made from ENDPOINTS."""
 
 from typing import Any
 
@@ -8,12 +8,9 @@ with in_bulk():
     from prefect import Flow, flow, runtime
 
     from flows.pipeline import Outcome, run_endpoint
+    from schemas.endpoint import Endpoint
     from schemas.endpoints import ENDPOINTS
-    from schemas.endpoints.a2a import A2A, AudioToAudio
-    from schemas.endpoints.audio_extend_prefix import AUDIO_EXTEND_PREFIX, AudioExtendPrefix
-    from schemas.endpoints.av2av import AV2AV, VideoToVideo
-    from schemas.endpoints.av2av_masked import AV2AV_MASKED, MaskedVideoToVideo
-    from schemas.endpoints.extend_prefix import EXTEND_PREFIX, ExtendPrefix
+    from schemas.request import TrainRequest
 
 
 def run_name() -> str:
@@ -22,36 +19,17 @@ def run_name() -> str:
     return " ".join(filter(None, (runtime.flow_run.flow_name, phrase)))
 
 
-@flow(name="audio-extend-prefix", flow_run_name=run_name)
-def audio_extend_prefix(request: AudioExtendPrefix) -> Outcome:
-    """Train a LoRA that continues a sound forward in time."""
-    return run_endpoint(AUDIO_EXTEND_PREFIX, request)
+def _flow_of(endpoint: Endpoint[Any]) -> Flow[..., Any]:
+    """The flow of an endpoint, as if it were written out here: Prefect makes its form from the signature."""
+
+    def train(request: TrainRequest) -> Outcome:
+        return run_endpoint(endpoint, request)
+
+    train.__name__ = train.__qualname__ = endpoint.flow_name
+    train.__doc__ = endpoint.summary
+    train.__annotations__ = {"request": endpoint.request, "return": Outcome}
+    return flow(name=endpoint.name.replace("/", "-"), flow_run_name=run_name)(train)
 
 
-@flow(name="extend-prefix", flow_run_name=run_name)
-def extend_prefix(request: ExtendPrefix) -> Outcome:
-    """Train a LoRA that continues a video forward in time, optionally with its sound."""
-    return run_endpoint(EXTEND_PREFIX, request)
-
-
-@flow(name="ic-lora-a2a", flow_run_name=run_name)
-def a2a(request: AudioToAudio) -> Outcome:
-    """Train an in-context LoRA that turns one sound into another."""
-    return run_endpoint(A2A, request)
-
-
-@flow(name="ic-lora-av2av", flow_run_name=run_name)
-def av2av(request: VideoToVideo) -> Outcome:
-    """Train an in-context LoRA that turns one clip, picture and sound, into another."""
-    return run_endpoint(AV2AV, request)
-
-
-@flow(name="av2av-masked", flow_run_name=run_name)
-def av2av_masked(request: MaskedVideoToVideo) -> Outcome:
-    """Train a LoRA that regenerates the masked region of a video, and its sound."""
-    return run_endpoint(AV2AV_MASKED, request)
-
-
-FLOWS: dict[str, Flow[..., Any]] = dict(
-    zip(ENDPOINTS, (audio_extend_prefix, extend_prefix, a2a, av2av, av2av_masked), strict=True)
-)
+FLOWS: dict[str, Flow[..., Any]] = {name: _flow_of(endpoint) for name, endpoint in ENDPOINTS.items()}
+globals().update({made.fn.__name__: made for made in FLOWS.values()})  # where entrypoints of deployments look

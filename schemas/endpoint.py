@@ -21,13 +21,29 @@ Request = TypeVar("Request", bound=TrainRequest)
 
 @dataclass(frozen=True)
 class Endpoint(Generic[Request]):
-    """One declaration; `path` as the hosted endpoint has it."""
+    """One declaration.
+
+    Args:
+        path: as the hosted endpoint has it.
+        request: its form.
+        layout: of its data sets.
+        plan: what a request trains, for clips of a bucket.
+        usd_per_step: its price.
+        summary: what it trains, in one line, for people.
+        flow: the name of its flow in flows.endpoints, where deployments find it; by default made from the path.
+    """
 
     path: str
     request: type[Request]
     layout: Layout
     plan: Callable[[Request, Bucket], Plan]
     usd_per_step: Decimal
+    summary: str
+    flow: str = ""
+
+    @property
+    def flow_name(self) -> str:
+        return self.flow or self.name.replace("/", "_").replace("-", "_")
 
     @property
     def name(self) -> str:

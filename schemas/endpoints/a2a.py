@@ -33,4 +33,12 @@ def plan(request: AudioToAudio, bucket: Bucket) -> Plan:
     return Plan(audio=generate(Reference()))
 
 
-A2A = Endpoint("/ic-lora/a2a", AudioToAudio, AUDIO_PAIRS, plan, usd_per_step=Decimal("0.0023"))
+A2A = Endpoint(
+    "/ic-lora/a2a",
+    AudioToAudio,
+    AUDIO_PAIRS,
+    plan,
+    usd_per_step=Decimal("0.0023"),
+    summary="Train an in-context LoRA that turns one sound into another.",
+    flow="a2a",
+)

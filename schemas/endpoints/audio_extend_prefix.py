@@ -70,5 +70,10 @@ def plan(request: AudioExtendPrefix, bucket: Bucket) -> Plan:
 
 
 AUDIO_EXTEND_PREFIX = Endpoint(
-    "/audio-extend-prefix", AudioExtendPrefix, PLAIN_AUDIO, plan, usd_per_step=Decimal("0.0022")
+    "/audio-extend-prefix",
+    AudioExtendPrefix,
+    PLAIN_AUDIO,
+    plan,
+    usd_per_step=Decimal("0.0022"),
+    summary="Train a LoRA that continues a sound forward in time.",
 )

@@ -95,4 +95,12 @@ def plan(request: VideoToVideo, bucket: Bucket) -> Plan:
     return Plan(video=generate(scaled), audio=generate(Reference()))
 
 
-AV2AV = Endpoint("/ic-lora/av2av", VideoToVideo, VIDEO_PAIRS, plan, usd_per_step=Decimal("0.0068"))
+AV2AV = Endpoint(
+    "/ic-lora/av2av",
+    VideoToVideo,
+    VIDEO_PAIRS,
+    plan,
+    usd_per_step=Decimal("0.0068"),
+    summary="Train an in-context LoRA that turns one clip, picture and sound, into another.",
+    flow="av2av",
+)

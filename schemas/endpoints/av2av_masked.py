@@ -35,4 +35,11 @@ def plan(request: MaskedVideoToVideo, bucket: Bucket) -> Plan:
     return Plan(video=generate(Mask(), Reference()), audio=generate(Reference()))
 
 
-AV2AV_MASKED = Endpoint("/av2av-masked", MaskedVideoToVideo, MASKED_PAIRS, plan, usd_per_step=Decimal("0.0068"))
+AV2AV_MASKED = Endpoint(
+    "/av2av-masked",
+    MaskedVideoToVideo,
+    MASKED_PAIRS,
+    plan,
+    usd_per_step=Decimal("0.0068"),
+    summary="Train a LoRA that regenerates the masked region of a video, and its sound.",
+)

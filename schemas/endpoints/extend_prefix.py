@@ -94,4 +94,11 @@ def plan(request: ExtendPrefix, bucket: Bucket) -> Plan:
     return Plan(video=generate(Prefix(steps=video_steps(request.conditioning_frames))), audio=sound)
 
 
-EXTEND_PREFIX = Endpoint("/extend-prefix", ExtendPrefix, PLAIN_VIDEOS, plan, usd_per_step=Decimal("0.0062"))
+EXTEND_PREFIX = Endpoint(
+    "/extend-prefix",
+    ExtendPrefix,
+    PLAIN_VIDEOS,
+    plan,
+    usd_per_step=Decimal("0.0062"),
+    summary="Train a LoRA that continues a video forward in time, optionally with its sound.",
+)
