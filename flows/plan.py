@@ -9,11 +9,12 @@ from schemas.rejections import TRAINING_DATA
 from schemas.request import TrainRequest
 from schemas.result import PlanAnswer
 from tasks.dataset.archive import extract_archive
-from tasks.dataset.inspect import each
+from tasks.dataset.inspect import inspect
 from tasks.dataset.matching import match_samples
 from tasks.dataset.preview_rules import settle_given, with_media
-from tasks.dataset.rules import settle_samples
+from tasks.dataset.rules import settle
 from tasks.manifests import Fitted, Matched
+from tasks.media.workers import each
 from tasks.reports.dataset_report import dataset_report
 from tasks.sources.fetch import fetch
 
@@ -37,7 +38,8 @@ def plan_run(endpoint: Endpoint[Any], request: TrainRequest) -> PlanAnswer:
 def _training_data(endpoint: Endpoint[Any], request: TrainRequest, plan: Plan) -> tuple[Matched, Fitted]:
     archive = fetch(request.training_data_url, TRAINING_DATA)
     matched = match_samples(extract_archive(archive), endpoint.layout)
-    return matched, settle_samples(matched.samples, request.bucket, plan.tracks, request.fitting)
+    inspected = inspect(matched.samples, request.bucket, plan.tracks, request.fitting)
+    return matched, settle(matched.samples, inspected, request.bucket, plan.tracks, request.fitting)
 
 
 def _check_previews(request: TrainRequest, plan: Plan) -> None:

@@ -10,14 +10,15 @@ from schemas.media import Bucket, Clip, FittedAudio, FittedSample, FittedVideo, 
 from schemas.plan import Plan, Track
 from schemas.preview import PreviewSample
 from schemas.rejections import TRAINING_DATA, Loc, UnreadableClip
-from tasks.dataset.inspect import each
+from tasks.dataset.inspect import inspect
 from tasks.dataset.preview_rules import settle_given
-from tasks.dataset.rules import settle_samples
+from tasks.dataset.rules import settle
 from tasks.dataset.suggestions import won_back
 from tasks.manifests import Fitted
 from tasks.media.ffmpeg import decode_audio, decode_held, decode_video
 from tasks.media.filters import small
 from tasks.media.waveform import SILENCE, peak_gain
+from tasks.media.workers import each
 from tasks.step import Progress, step
 from tasks.storage.memo import remembered
 from tasks.storage.store import key_of, store
@@ -70,9 +71,11 @@ def fit_samples(
     """Settle every sample and check that each kept clip decodes to exactly what was promised.
 
     Raises:
-        Rejections, UnreadableClip, UnsupportedFile, SilentClip, NothingLeft: as settle_samples; or a clip breaks off.
+        Rejections, UnreadableClip, UnsupportedFile, SilentClip, NothingLeft: as `inspect` and `settle`; or a clip
+            breaks off.
     """
-    settled = settle_samples(samples, bucket, tracks, fitting)
+    inspected = inspect(samples, bucket, tracks, fitting)
+    settled = settle(samples, inspected, bucket, tracks, fitting)
     names = {file.sha256: file.name for sample in samples for file in sample.files.values()}
     parts = [part for sample in settled.samples for part in _parts(sample, names)]
     checks = each(lambda part: _check(part, fitting.normalize), parts, progress)
@@ -81,7 +84,7 @@ def fit_samples(
         samples=tuple(_as_checked(sample, checked) for sample in settled.samples),
         skipped=settled.skipped,
         warnings=(*settled.warnings, *_remarks(parts, checks)),
-        wins=won_back(samples, settled, bucket, tracks, fitting),
+        wins=won_back(samples, inspected, settled, bucket, tracks, fitting),
     )
 
 

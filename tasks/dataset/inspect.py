@@ -1,31 +1,23 @@
 """Looks at the files of samples and refuses, all together, those that cannot be what they have to be."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
-from schemas.errors import StoreDamaged
-from schemas.faults import refuse
-from schemas.media import MediaFile, Modality, Role
+from schemas.media import Bucket, Fitting, MediaFile, Modality, Role, Sample
 from schemas.plan import Track
 from schemas.rejections import (
     TRAINING_DATA,
-    InputRejected,
     Loc,
     SilentClip,
     UnreadableClip,
     UnsupportedFile,
 )
-from schemas.settings import settings
+from tasks.dataset.scenes import Inspected, find_scenes
 from tasks.media.probe import VERSION, Probe, probe
+from tasks.media.workers import each
 from tasks.storage.memo import remembered
 from tasks.storage.store import store
 
 VIDEO_FORMATS = (".mp4", ".mov", ".mkv", ".avi")
-
-Work = TypeVar("Work")
-Done = TypeVar("Done")
-Probes = Mapping[str, Probe]  # by content hash
 
 
 def modalities_of(role: Role, tracks: Iterable[Track]) -> tuple[Modality, ...]:
@@ -55,39 +47,19 @@ def look(file: MediaFile, role: Role, wanted: Sequence[Modality], where: Loc = T
     return found
 
 
-def each(
-    work: Callable[[Work], Done], items: Sequence[Work], progress: Callable[[int, int], None] | None = None
-) -> list[Done]:
-    """Do the same for all, several at a time, in order.
-
-    Raises:
-        StoreDamaged: of all that were damaged, so that they are made anew together.
-        InputRejected: all that were refused, together.
-    """
-    done: list[Done] = []
-    faults: list[InputRejected] = []
-    damages: list[str] = []
-    with ThreadPoolExecutor(settings().media_workers, "media") as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            for future in futures:
-                try:
-                    done.append(future.result())
-                except InputRejected as fault:
-                    faults.append(fault)
-                except StoreDamaged as damage:
-                    damages.append(str(damage))
-                if progress:
-                    progress(len(done) + len(faults) + len(damages), len(items))
-        finally:
-            pool.shutdown(cancel_futures=True)  # after a fault of ours or a missing program the rest is in vain
-    if damages:
-        raise StoreDamaged("; ".join(dict.fromkeys(damages)))
-    if faults:
-        refuse(faults)
-    return done
-
-
 def _probe(file: MediaFile, kind: Modality) -> Probe:
     with store().media(file.sha256) as path:
         return probe(path, file.name, kind)
+
+
+def inspect(samples: Sequence[Sample], bucket: Bucket, tracks: Sequence[Track], fitting: Fitting) -> Inspected:
+    """Probe each file that a track needs, once, and look for scenes where clips are split.
+
+    Raises:
+        Rejections, UnreadableClip, UnsupportedFile, SilentClip: all files that cannot play their role, together.
+    """
+    roles = sorted({track.role for track in tracks})
+    work = [(sample.files[role], role) for sample in samples for role in roles]
+    found = each(lambda item: look(item[0], item[1], modalities_of(item[1], tracks)), work)
+    probes = {file.sha256: probe for (file, _), probe in zip(work, found, strict=True)}
+    return Inspected(probes, find_scenes(samples, probes, bucket, fitting))

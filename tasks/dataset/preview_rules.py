@@ -13,9 +13,10 @@ from schemas.preview import GivenFile, PreviewSample
 from schemas.rejections import ClipTooShort, DataRejected, Loc
 from schemas.request import ValidationSample
 from schemas.units import AUDIO_STEPS_PER_SECOND, CODEC_PADDING_SECONDS, video_frames
-from tasks.dataset.inspect import Probes, look
+from tasks.dataset.inspect import look
 from tasks.dataset.rules import Shot, Span, plain, settle_mask, settle_picture
 from tasks.media.filters import Pace, frames_at
+from tasks.media.probe import Probes
 
 AS_LONG = "use a longer clip"
 

@@ -23,11 +23,10 @@ from schemas.media import (
 from schemas.plan import Track
 from schemas.rejections import NothingLeft
 from schemas.units import CODEC_PADDING_SECONDS, snap_frames
-from tasks.dataset.inspect import Probes, each, look, modalities_of
-from tasks.dataset.scenes import split
+from tasks.dataset.scenes import Inspected, split
 from tasks.manifests import Fitted
 from tasks.media.filters import Pace, clip_filters, frames_at, mask_filters
-from tasks.media.probe import AudioProbe, Probe, VideoProbe
+from tasks.media.probe import AudioProbe, Probe, Probes, VideoProbe
 
 FEWEST_FRAMES = 9  # of a scene that is retimed: one latent step after the first
 RATE_TOLERANCE = 0.05
@@ -66,19 +65,19 @@ class TooShort(Exception):
     """A clip has less than the bucket needs; says what it has, what is needed and what would help."""
 
 
-def settle_samples(samples: tuple[Sample, ...], bucket: Bucket, tracks: tuple[Track, ...], fitting: Fitting) -> Fitted:
-    """Settle every sample from probes alone; nothing is decoded but clips that are split into scenes.
+def settle(
+    samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, tracks: tuple[Track, ...], fitting: Fitting
+) -> Fitted:
+    """Settle every sample by what `inspect` saw; no file is touched.
 
     Raises:
-        Rejections, UnreadableClip, UnsupportedFile, SilentClip: files that cannot play their role.
         NothingLeft: every sample is too short.
     """
-    probes = look_at_all(samples, tracks)
-    order = _Order(bucket, tracks, fitting, probes)
+    order = _Order(bucket, tracks, fitting, inspected.probes)
     kept: list[FittedSample] = []
     skipped: list[Skipped] = []
     warnings: list[str] = []
-    for sample in split(samples, probes, bucket, fitting):
+    for sample in split(samples, inspected, bucket, fitting):
         try:
             kept.append(_settle(sample, order))
         except TooShort as reason:
@@ -91,14 +90,6 @@ def settle_samples(samples: tuple[Sample, ...], bucket: Bucket, tracks: tuple[Tr
         texts = tuple(f"{one.name}: {one.reason}" for one in skipped)
         raise NothingLeft("training data", kind, plural, texts)
     return Fitted(samples=tuple(kept), skipped=tuple(skipped), warnings=tuple(warnings))
-
-
-def look_at_all(samples: Sequence[Sample], tracks: Sequence[Track]) -> Probes:
-    """Probe each file that a track needs; all that cannot be used are refused together."""
-    roles = {track.role for track in tracks}
-    work = [(sample.files[role], role) for sample in samples for role in sorted(roles)]
-    found = each(lambda item: look(item[0], item[1], modalities_of(item[1], tracks)), work)
-    return {file.sha256: probe for (file, _), probe in zip(work, found, strict=True)}
 
 
 def _settle(sample: Sample, order: _Order) -> FittedSample:

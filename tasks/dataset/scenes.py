@@ -3,13 +3,14 @@
 Documented in docs/media-rules.md, reading 17.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from schemas.media import Bucket, Fitting, Frozen, MediaFile, Sample, SceneRange
-from tasks.dataset.inspect import Probes, each
-from tasks.media.probe import VideoProbe, frame_times
+from tasks.media.probe import Probes, VideoProbe, frame_times
+from tasks.media.workers import each
 from tasks.storage.memo import remembered
 from tasks.storage.store import store
 
@@ -18,29 +19,51 @@ LOOKED_AT = (240, 136)  # pixels; enough for a cut, 40 times less work than 1080
 SHORTEST = 5  # frames, what the detector looks at together; a larger bound would leave cuts inside of scenes
 
 
+class Inspected(NamedTuple):
+    """What looking at the files of a data set showed, by content hash: all that the rules need."""
+
+    probes: Probes
+    scenes: Mapping[str, tuple[SceneRange, ...]]  # of clips that are split
+
+
 class Scenes(Frozen):
     """The scenes of one clip; none where it has no cut."""
 
     ranges: tuple[SceneRange, ...]
 
 
-def split(samples: Sequence[Sample], probes: Probes, bucket: Bucket, fitting: Fitting) -> list[Sample]:
-    """The samples, with each long one replaced by its scenes.
+def find_scenes(
+    samples: Sequence[Sample], probes: Probes, bucket: Bucket, fitting: Fitting
+) -> dict[str, tuple[SceneRange, ...]]:
+    """Scenes of every clip that is long enough to be split, by content hash: the clips are decoded once."""
+    targets = {
+        sample.files["target"].sha256: sample for sample in samples if _is_split(sample, probes, bucket, fitting)
+    }
 
-    A sample of several files is left whole: its files are cut at different frames, and would no longer belong together.
-    """
-    if fitting.split_above_seconds is None or bucket.picture is None:
-        return list(samples)
-    threshold = fitting.split_above_seconds
+    def look(sample: Sample) -> tuple[SceneRange, ...]:
+        file = sample.files["target"]
+        video = probes[file.sha256].video
+        assert video
+        return _scenes(file, video).ranges
 
-    def scenes_of(sample: Sample) -> list[Sample]:
-        target = sample.files["target"]
-        video = probes[target.sha256].video
-        if video is None or len(sample.files) > 1 or video.seconds <= threshold:
-            return [sample]
-        return _as_samples(sample, _scenes(target, video))
+    return dict(zip(targets, each(look, tuple(targets.values())), strict=True))
 
-    return [scene for found in each(scenes_of, samples) for scene in found]
+
+def split(samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, fitting: Fitting) -> list[Sample]:
+    """The samples, with each long one replaced by its scenes."""
+    found: list[Sample] = []
+    for sample in samples:
+        whole = not _is_split(sample, inspected.probes, bucket, fitting)
+        found += [sample] if whole else _as_samples(sample, inspected.scenes[sample.files["target"].sha256])
+    return found
+
+
+def _is_split(sample: Sample, probes: Probes, bucket: Bucket, fitting: Fitting) -> bool:
+    """A sample of several files is left whole: cut at different frames, they would no longer belong together."""
+    video = probes[sample.files["target"].sha256].video
+    if fitting.split_above_seconds is None or bucket.picture is None or video is None or len(sample.files) > 1:
+        return False
+    return video.seconds > fitting.split_above_seconds
 
 
 def detect_scenes(path: Path, video: VideoProbe) -> Scenes:
@@ -88,6 +111,6 @@ def _scenes(file: MediaFile, video: VideoProbe) -> Scenes:
     return remembered(f"scenes/v{VERSION}/{file.sha256}", Scenes, find)
 
 
-def _as_samples(sample: Sample, scenes: Scenes) -> list[Sample]:
-    named = [(f"{sample.name}#s{number:03d}", scene) for number, scene in enumerate(scenes.ranges, 1)]
+def _as_samples(sample: Sample, scenes: Sequence[SceneRange]) -> list[Sample]:
+    named = [(f"{sample.name}#s{number:03d}", scene) for number, scene in enumerate(scenes, 1)]
     return [sample.model_copy(update={"name": name, "scene": scene}) for name, scene in named] or [sample]

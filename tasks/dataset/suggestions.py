@@ -8,10 +8,10 @@ from schemas.plan import Track
 from schemas.rejections import NothingLeft
 from schemas.result import Win
 from schemas.units import FRAMES_PER_STEP
-from tasks.dataset.inspect import Probes
-from tasks.dataset.rules import FEWEST_FRAMES, look_at_all, settle_samples
-from tasks.dataset.scenes import split
+from tasks.dataset.rules import FEWEST_FRAMES, settle
+from tasks.dataset.scenes import Inspected, split
 from tasks.manifests import Fitted
+from tasks.media.probe import Probes
 
 MOST_VALUES = 5  # of one parameter: each clip of a large set may have a length of its own
 SHORTEST_SOUND = 0.5  # what audio_duration_seconds may be at least
@@ -27,22 +27,26 @@ class _Change(NamedTuple):
 
 
 def won_back(
-    samples: Sequence[Sample], settled: Fitted, bucket: Bucket, tracks: tuple[Track, ...], fitting: Fitting
+    samples: Sequence[Sample],
+    inspected: Inspected,
+    settled: Fitted,
+    bucket: Bucket,
+    tracks: tuple[Track, ...],
+    fitting: Fitting,
 ) -> tuple[Win, ...]:
-    """Try each change on what was skipped, from probes alone. What is kept now stays: clips need less, not more."""
+    """Try each change on what was skipped; no file is touched. What is kept now stays: clips need less, not more."""
     if not settled.skipped:
         return ()
-    probes = look_at_all(samples, tracks)
     names = {one.name for one in settled.skipped}
-    lost = tuple(sample for sample in split(samples, probes, bucket, fitting) if sample.name in names)
+    lost = tuple(sample for sample in split(samples, inspected, bucket, fitting) if sample.name in names)
     kept, of = len(settled.samples), len(settled.samples) + len(settled.skipped)
     as_they_are = fitting.model_copy(update={"split_above_seconds": None})  # scenes are not split again
     wins = [
         Win(parameter=change.parameter, value=change.value, keeps=kept + gained, of=of)
-        for change in _changes(lost, probes, bucket, tracks, as_they_are)
-        if (gained := _count(lost, change.bucket, tracks, change.fitting))
+        for change in _changes(lost, inspected.probes, bucket, tracks, as_they_are)
+        if (gained := _count(lost, inspected, change.bucket, tracks, change.fitting))
     ]
-    return tuple(wins + _whole(samples, settled, bucket, tracks, as_they_are))
+    return tuple(wins + _whole(samples, inspected, settled, bucket, tracks, as_they_are))
 
 
 def _changes(
@@ -64,21 +68,28 @@ def _changes(
 
 
 def _whole(
-    samples: Sequence[Sample], settled: Fitted, bucket: Bucket, tracks: tuple[Track, ...], fitting: Fitting
+    samples: Sequence[Sample],
+    inspected: Inspected,
+    settled: Fitted,
+    bucket: Bucket,
+    tracks: tuple[Track, ...],
+    fitting: Fitting,
 ) -> list[Win]:
     """Clips of which no scene is long enough may be so as a whole."""
     kept = {one.name for one in settled.samples} | {one.name.rpartition("#s")[0] for one in settled.samples}
     skipped = {one.name for one in settled.skipped}
     gone = [sample for sample in samples if sample.name not in kept | skipped]
-    if not gone or not _count(gone, bucket, tracks, fitting):
+    if not gone or not _count(gone, inspected, bucket, tracks, fitting):
         return []
-    keeps = _count(samples, bucket, tracks, fitting)
+    keeps = _count(samples, inspected, bucket, tracks, fitting)
     return [Win(parameter="split_input_into_scenes", value=False, keeps=keeps, of=len(samples))]
 
 
-def _count(samples: Sequence[Sample], bucket: Bucket, tracks: tuple[Track, ...], fitting: Fitting) -> int:
+def _count(
+    samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, tracks: tuple[Track, ...], fitting: Fitting
+) -> int:
     try:
-        return len(settle_samples(tuple(samples), bucket, tracks, fitting).samples)
+        return len(settle(samples, inspected, bucket, tracks, fitting).samples)
     except NothingLeft:
         return 0
 

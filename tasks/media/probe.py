@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -69,6 +69,9 @@ class Probe(Frozen):
 
     video: VideoProbe | None = None
     audio: AudioProbe | None = None
+
+
+Probes = Mapping[str, Probe]  # by content hash
 
 
 @dataclass

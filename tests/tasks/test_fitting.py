@@ -9,10 +9,11 @@ import pytest
 from schemas.media import Bucket, Fitting, Picture, Sample
 from schemas.plan import Track
 from schemas.rejections import NothingLeft, Rejections, UnsupportedFile
-from tasks.dataset.inspect import each
-from tasks.dataset.rules import settle_samples
+from tasks.dataset.inspect import inspect
+from tasks.dataset.rules import settle
 from tasks.fit import fit_samples
 from tasks.media.ffmpeg import decode_video
+from tasks.media.workers import each
 from tests.support import clips
 
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=17, fps=24))
@@ -240,5 +241,6 @@ def test_clips_are_looked_at_several_at_a_time_and_come_in_order():
 
 def test_settling_answers_from_probes_alone(tmp_path):
     samples = tuple(sample(clips.video(tmp_path / f"{number}.mp4", 17 + number)) for number in range(3))
-    settled, fitted = (work(samples, BUCKET, VIDEO, AS_IS) for work in (settle_samples, fit_samples))
+    settled = settle(samples, inspect(samples, BUCKET, VIDEO, AS_IS), BUCKET, VIDEO, AS_IS)
+    fitted = fit_samples(samples, BUCKET, VIDEO, AS_IS)
     assert settled == fitted
