@@ -23,7 +23,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from schemas.media import Bucket, FittedSample, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, FittedSample, Picture, Sample
 from schemas.plan import Track
 from schemas.settings import settings
 from tasks.fit import fit_samples
@@ -83,7 +83,7 @@ def _pipe(path: Path) -> None:
 
 
 def _fit(samples: tuple[Sample, ...]) -> tuple[FittedSample, ...]:
-    return fit_samples(samples, BUCKET, TRACKS, Fitting(auto_scale=True)).samples
+    return fit_samples(samples, BUCKET, TRACKS, FitOptions(auto_scale=True)).samples
 
 
 def _read(sample: FittedSample) -> None:

@@ -14,10 +14,12 @@ LtxFlowsError
 │   ├── SilentClip             a clip that must carry sound has no audio track
 │   ├── NothingLeft            every sample was skipped
 │   └── ClipTooShort           a validation clip shorter than what it must give
-├── MayPass                Prefect tries again; exit 1 when it does not pass
+├── TransientError         Prefect tries again; exit 1 when it does not pass
 │   ├── DownloadInterrupted    the other side stopped answering
 │   ├── ProgramKilled          ffmpeg or another program was ended by somebody else
-│   └── TrainingInterrupted    the training process was killed; it goes on from its checkpoint
+│   ├── TrainingInterrupted    the training process was killed; it goes on from its checkpoint
+│   ├── StoreUnavailable       a store or OUTPUTS did not answer, or not wholly
+│   └── LedgerUnavailable      the ledger's database did not answer, or did not take the row
 ├── MachineNotReady        the operator mends it: exit 1
 │   ├── MissingTool            ffmpeg, ffprobe or rubberband is not installed
 │   ├── BaseModelUnavailable   the base model's folder or Hub id does not load
@@ -27,8 +29,11 @@ LtxFlowsError
 │   ├── DeviceFailed           the device reported a fault, again and again
 │   ├── TrainingHung           the training process said nothing for too long, again and again
 │   ├── CheckpointMismatch     a training's checkpoint is damaged or of another job
-│   └── ServerUnavailable      no Prefect server could be reached or started
-├── StoreDamaged           an artifact is gone or differs from what was written; its neighbours: store_errors.py
+│   ├── ServerUnavailable      no Prefect server could be reached or started
+│   ├── StoreFull              no space is left
+│   ├── StoreRefused           a place may not be read or written
+│   └── DatabaseDamaged        the ledger's or Prefect's database file cannot be read
+├── StoreDamaged           an artifact is gone or differs from what was written
 ├── ConditionError         a condition that does not fit its clip: a defect of ours, exit 1
 ├── TrainingDiverged       the adapter's numbers went out of bounds; the user lowers learning_rate: exit 1, billed 0
 └── TrainingFailed         the training process ended early: exit 1, billed 0
@@ -46,19 +51,19 @@ class LtxFlowsError(Exception):
     """Root of all errors that ltx-flows raises on purpose."""
 
 
-class MayPass(LtxFlowsError):
+class TransientError(LtxFlowsError):
     """Something outside that may pass by itself; Prefect tries again."""
 
 
-class DownloadInterrupted(MayPass):
+class DownloadInterrupted(TransientError):
     """The other side stopped answering or sent fewer bytes than promised."""
 
 
-class ProgramKilled(MayPass):
+class ProgramKilled(TransientError):
     """A program that we run was ended by a signal that we did not send: what it has made so far counts for nothing."""
 
 
-class TrainingInterrupted(MayPass):
+class TrainingInterrupted(TransientError):
     """The training process was killed; tried again, it goes on from its last checkpoint."""
 
 
@@ -125,11 +130,11 @@ class TrainingFailed(LtxFlowsError):
     """The training process ended before the adapter was written. Billed 0."""
 
 
-class StoreUnavailable(MayPass):
+class StoreUnavailable(TransientError):
     """A store or its outputs did not answer, or broke off."""
 
 
-class LedgerUnavailable(MayPass):
+class LedgerUnavailable(TransientError):
     """The ledger's database did not answer, or did not take the row."""
 
 

@@ -44,7 +44,7 @@ class Bucket(Frozen):
         return Bucket.of(self.picture.model_copy(update={"fps": fps})) if self.picture else self
 
 
-class Fitting(Frozen):
+class FitOptions(Frozen):
     """How the user wants clips brought to the bucket."""
 
     auto_scale: bool = False

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, LiteralString
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from schemas.media import Bucket, Fitting, Modality, Picture, Role
+from schemas.media import Bucket, FitOptions, Modality, Picture, Role
 from schemas.plan import Track
 from schemas.rejections import Loc
 from schemas.units import LONGEST_PREVIEW_FRAMES, audio_steps, snap_frames
@@ -142,7 +142,7 @@ class TrainRequest(Form):
         raise NotImplementedError
 
     @property
-    def fitting(self) -> Fitting:
+    def fitting(self) -> FitOptions:
         raise NotImplementedError
 
     @property
@@ -199,8 +199,8 @@ class VideoTrainRequest(TrainRequest):
         )
 
     @property
-    def fitting(self) -> Fitting:
-        return Fitting(
+    def fitting(self) -> FitOptions:
+        return FitOptions(
             auto_scale=self.auto_scale_input,
             normalize=self.audio_normalize,
             preserve_pitch=self.audio_preserve_pitch,
@@ -234,8 +234,8 @@ class AudioTrainRequest(VideoTrainRequest):
         return Bucket(seconds=preview_seconds(self.audio_duration_seconds, self.validation_frame_rate))
 
     @property
-    def fitting(self) -> Fitting:
-        return Fitting(normalize=self.audio_normalize, preserve_pitch=self.audio_preserve_pitch)
+    def fitting(self) -> FitOptions:
+        return FitOptions(normalize=self.audio_normalize, preserve_pitch=self.audio_preserve_pitch)
 
 
 def preview_seconds(duration: float, frame_rate: int) -> float:

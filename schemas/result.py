@@ -53,7 +53,7 @@ class PlannedSample(Frozen):
     files: dict[Role, str]
 
 
-class Heard(Frozen):
+class AudioWindow(Frozen):
     """The window of a clip's sound that is trained on."""
 
     start_seconds: float  # on the file's own clock
@@ -62,7 +62,7 @@ class Heard(Frozen):
     gain: float
 
 
-class Seen(Frozen):
+class VideoWindow(Frozen):
     """The frames of a clip that are trained on."""
 
     frames: int
@@ -70,7 +70,7 @@ class Seen(Frozen):
     start_seconds: float
 
 
-class FileFate(Frozen):
+class FileOutcome(Frozen):
     """What became of one file of the archive; a clip that was split into scenes has one of these for each."""
 
     file: str
@@ -78,12 +78,12 @@ class FileFate(Frozen):
     role: Role | None = None
     sample: str | None = None
     reason: str = ""
-    video: Seen | None = None
-    audio: Heard | None = None
+    video: VideoWindow | None = None
+    audio: AudioWindow | None = None
     warnings: list[str] = Field(default_factory=list)
 
 
-class Win(Frozen):
+class Suggestion(Frozen):
     """What changing one parameter of the request would win back."""
 
     parameter: str
@@ -105,8 +105,8 @@ class DatasetReport(BaseModel):
     ignored: list[str] = Field(default_factory=list)
     samples: list[PlannedSample]
     bucket: Bucket
-    wins: list[Win] = Field(default_factory=list)
-    files: list[FileFate] = Field(default_factory=list)
+    wins: list[Suggestion] = Field(default_factory=list)
+    files: list[FileOutcome] = Field(default_factory=list)
 
 
 class PlanAnswer(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.media import Bucket, Clip, FittedAudio, FittedSample, FittedVideo, Fitting, Frozen, Role, Sample
+from schemas.media import Bucket, Clip, FitOptions, FittedAudio, FittedSample, FittedVideo, Frozen, Role, Sample
 from schemas.plan import Plan, Track
 from schemas.preview import PreviewSample
 from schemas.rejections import TRAINING_DATA, Loc, UnreadableClip
@@ -31,13 +31,13 @@ Shown = Callable[[int, int], None]
 
 
 @step("fit", version=4)
-def fit(samples: tuple[Sample, ...], bucket: Bucket, tracks: tuple[Track, ...], fitting: Fitting) -> Fitted:
+def fit(samples: tuple[Sample, ...], bucket: Bucket, tracks: tuple[Track, ...], fitting: FitOptions) -> Fitted:
     """Samples -> what is seen of each; those that are too short are skipped with their reason."""
     return fit_samples(samples, bucket, tracks, fitting, Progress("fit", "Clips checked"))
 
 
 @step("fit-previews", version=5)
-def fit_previews(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: Fitting) -> Fitted:
+def fit_previews(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: FitOptions) -> Fitted:
     """Validation samples -> what is given of each."""
     return fit_all_given(previews, plan, bucket, fitting)
 
@@ -65,7 +65,7 @@ def fit_samples(
     samples: tuple[Sample, ...],
     bucket: Bucket,
     tracks: tuple[Track, ...],
-    fitting: Fitting,
+    fitting: FitOptions,
     progress: Shown | None = None,
 ) -> Fitted:
     """Settle every sample and check that each kept clip decodes to exactly what was promised.
@@ -88,14 +88,14 @@ def fit_samples(
     )
 
 
-def fit_all_given(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: Fitting) -> Fitted:
+def fit_all_given(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: FitOptions) -> Fitted:
     """Settle all validation samples and check that their files decode; none is ever skipped."""
     fitted = each(lambda preview: _fit_given(preview, plan, bucket, fitting), previews)
     warnings = tuple(remark for _, remarks in fitted for remark in remarks)
     return Fitted(samples=tuple(sample for sample, _ in fitted), skipped=(), warnings=warnings)
 
 
-def fit_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fitting) -> FittedSample:
+def fit_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: FitOptions) -> FittedSample:
     """Settle a validation sample and check that its files decode.
 
     Raises:
@@ -105,7 +105,7 @@ def fit_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fitti
 
 
 def _fit_given(
-    preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fitting
+    preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: FitOptions
 ) -> tuple[FittedSample, tuple[str, ...]]:
     settled = settle_given(preview, plan, bucket, fitting)
     parts = [

@@ -5,7 +5,7 @@ A manifest that names a file which is gone is refused as it is read back, and so
 from pydantic import model_validator
 
 from schemas.media import FittedSample, Frozen, MediaFile, Modality, Role, Sample, Skipped
-from schemas.result import Billing, File, TrainingResult, Win
+from schemas.result import Billing, File, Suggestion, TrainingResult
 from tasks.storage.store import Artifact, media_address, store
 
 
@@ -49,7 +49,7 @@ class Fitted(Frozen):
     samples: tuple[FittedSample, ...]
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
-    wins: tuple[Win, ...] = ()
+    wins: tuple[Suggestion, ...] = ()
 
 
 class LatentFile(Frozen):

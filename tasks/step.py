@@ -18,7 +18,7 @@ from prefect.tasks import Task
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from schemas.errors import MayPass
+from schemas.errors import TransientError
 from schemas.settings import settings
 from tasks.board import board
 from tasks.run_id import current_run
@@ -114,7 +114,7 @@ def effect(name: str, retry_delay_seconds: list[float]) -> Callable[[Callable[P,
 
 def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
     """Only what may pass by itself: a silent clip stays silent, a defect of ours stays one."""
-    return isinstance(state.result(raise_on_failure=False), MayPass | OSError | httpx.HTTPError)
+    return isinstance(state.result(raise_on_failure=False), TransientError | OSError | httpx.HTTPError)
 
 
 class Progress:

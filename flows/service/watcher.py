@@ -16,7 +16,7 @@ from flows.service.inspection import Inspector
 from flows.service.prefect_runs import Runs, RunState
 from flows.service.register import PENDING, Entry
 from flows.service.starting import Starter
-from schemas.errors import LtxFlowsError, MayPass
+from schemas.errors import LtxFlowsError, TransientError
 from schemas.redaction import in_a_line
 from tasks.board import UNREACHABLE
 from tasks.ledger.outcomes import outcome
@@ -29,7 +29,7 @@ SECONDS_FOR_A_CANCEL = 5.0
 LATE = timedelta(seconds=10)  # a run's last lines reach Prefect after its end
 ENDED_KEPT = 1000  # in memory; older ones are read when asked for
 MAY_GO_ON, MOST_REVISED = timedelta(days=7), 1000  # failed requests of which somebody may still let the run go on
-MAY_PASS = (*UNREACHABLE, MayPass)
+MAY_PASS = (*UNREACHABLE, TransientError)
 GONE = RunState("Crashed", "its Prefect run was deleted", None, final=True)
 CALLED_OFF = ("Cancelling", "Cancelled")
 log = logging.getLogger("ltx_flows.service")

@@ -15,7 +15,7 @@ OPTIMISER_BYTES = 8  # of AdamW's two moments per trained number
 
 
 @dataclass(frozen=True)
-class Fit:
+class MemoryPlan:
     """What a trial step found."""
 
     tokens: int
@@ -25,7 +25,9 @@ class Fit:
     free_bytes: int | None = None
 
 
-def preflight(module: LoraTraining, batch: Sequence[Streams], device: torch.device, *, recompute_all: bool) -> Fit:
+def preflight(
+    module: LoraTraining, batch: Sequence[Streams], device: torch.device, *, recompute_all: bool
+) -> MemoryPlan:
     """Take one worst-case step for trial, and settle how many blocks the module recomputes.
 
     The adapter, its optimiser and the random generators stay as they are.
@@ -42,7 +44,7 @@ def preflight(module: LoraTraining, batch: Sequence[Streams], device: torch.devi
     if device.type != "cuda":  # main memory is not measured: it is large, and nothing but us fills it
         module.recomputed = layers if recompute_all else 0
         trial(module, batch)
-        return Fit(tokens, layers, module.recomputed)
+        return MemoryPlan(tokens, layers, module.recomputed)
     module.recomputed = layers
     torch.cuda.reset_peak_memory_stats(device)
     trial(module, batch)
@@ -51,7 +53,7 @@ def preflight(module: LoraTraining, batch: Sequence[Streams], device: torch.devi
     if not recompute_all:
         module.recomputed = blocks_to_recompute(layers, free, block_bytes(module, batch, layers))
         trial(module, batch)
-    return Fit(tokens, layers, module.recomputed, peak, free)
+    return MemoryPlan(tokens, layers, module.recomputed, peak, free)
 
 
 def blocks_to_recompute(layers: int, free_bytes: int, bytes_per_block: int) -> int:

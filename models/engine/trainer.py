@@ -77,7 +77,7 @@ class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not t
 
     def training_step(self, batch: tuple[Streams, ...], batch_idx: int) -> None:
         """Learn from every sample of a batch, each on its own: forward, backward, clip, update."""
-        optimizer, falling = self.optimizers(), self.lr_schedulers()
+        optimizer, lr_scheduler = self.optimizers(), self.lr_schedulers()
         losses = torch.stack([self.losses(streams) for streams in batch]).mean(0)
         tokens = sum(stream.length for streams in batch for stream in streams.values())
         self.zero_grad()  # of the adapter: nothing else is a parameter of this module
@@ -86,7 +86,7 @@ class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not t
         # as torch's gradient scaler does: an update that is not finite is left out, and the device is not waited for
         optimizer.optimizer.found_inf = norm.isfinite().logical_not().float()
         optimizer.step()
-        falling.step()
+        lr_scheduler.step()
         self.measured = Measured(tokens * self.trainer.world_size, self._over_devices(losses.detach()), norm)
 
     def clip(self) -> Tensor:
@@ -102,8 +102,8 @@ class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not t
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW as torch has it, its rate falling linearly to a tenth over all steps; fused: one kernel, not ten."""
         optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=self.schedule.learning_rate, fused=True)
-        falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, total_iters=self.schedule.steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "step"}}
+        lr_scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, total_iters=self.schedule.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: tuple[Streams, ...], device: torch.device, dataloader_idx: int) -> Any:
         """The feed has put it there already; Lightning would copy every dataclass."""

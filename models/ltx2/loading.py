@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrain
 
 from models.ltx2 import tiny
 from models.weights.lora_linear import StoredLinear, store_linears
-from models.weights.offload import Visits, layers_to_send_away
+from models.weights.offload import Offload, layers_to_send_away
 from schemas.errors import BaseModelUnavailable, MachineNotReady
 from schemas.media import Modality
 from schemas.settings import BaseWeights, OffloadedBlocks
@@ -196,7 +196,7 @@ def load_transformer(
     model.load_state_dict(weights, strict=False, assign=True)
     model.requires_grad_(False).eval()
     if kept_as != "bf16" or away:
-        store_linears(model, kept_as, Visits(device) if away else None, away)
+        store_linears(model, kept_as, Offload(device) if away else None, away)
         _move(model, device)
     return model
 

@@ -13,7 +13,7 @@ from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.weights.offload import Visits
+from models.weights.offload import Offload
 from schemas.settings import BaseWeights
 
 STORED: dict[BaseWeights, torch.dtype] = {"fp8": torch.float8_e4m3fn, "int8": torch.int8}
@@ -29,9 +29,9 @@ class StoredLinear(nn.Linear):
 
     scale: Tensor | None
 
-    def __init__(self, linear: nn.Linear, dtype: torch.dtype | None, visits: Visits | None = None) -> None:
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype | None, visits: Offload | None = None) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
-        weight, scale = (linear.weight.detach(), None) if dtype is None else stored(linear.weight.detach(), dtype)
+        weight, scale = (linear.weight.detach(), None) if dtype is None else quantize(linear.weight.detach(), dtype)
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.register_buffer("scale", scale)
         self.bias = linear.bias
@@ -71,7 +71,7 @@ class _Linear(torch.autograd.Function):
         weight: Tensor,
         scale: Tensor | None,
         bias: Tensor | None,
-        visits: Visits | None,
+        visits: Offload | None,
         a: Tensor | None,
         b: Tensor | None,
     ) -> Tensor:
@@ -106,8 +106,8 @@ class _Linear(torch.autograd.Function):
 def product(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
     """[N, in] times a frozen weight [out, in] -> [N, out]; of fp8 numbers where the device multiplies them."""
     if scale is None or not multiplies_fp8(x, weight):
-        return F.linear(x, restored(weight, scale, x.dtype), bias)
-    small, scale_x = stored(x, weight.dtype)
+        return F.linear(x, dequantize(weight, scale, x.dtype), bias)
+    small, scale_x = quantize(x, weight.dtype)
     result = torch._scaled_mm(small, weight.t(), scale_a=scale_x, scale_b=scale.t(), out_dtype=x.dtype)
     return result if bias is None else result.add_(bias)
 
@@ -118,8 +118,8 @@ def product_back(gradient: Tensor, weight: Tensor, scale: Tensor | None) -> Tens
     The weight's scales belong to what is summed over here, so they go into the gradient before it is rounded.
     """
     if scale is None or not multiplies_fp8(gradient, weight):
-        return gradient @ restored(weight, scale, gradient.dtype)
-    small, scale_gradient = stored(gradient * scale.t().to(gradient.dtype), weight.dtype)
+        return gradient @ dequantize(weight, scale, gradient.dtype)
+    small, scale_gradient = quantize(gradient * scale.t().to(gradient.dtype), weight.dtype)
     down = weight.t().contiguous().t()  # the second factor has to lie in columns
     one = scale.new_ones(1, weight.shape[1])
     return torch._scaled_mm(small, down, scale_a=scale_gradient, scale_b=one, out_dtype=gradient.dtype)
@@ -131,7 +131,7 @@ def multiplies_fp8(x: Tensor, weight: Tensor) -> bool:
     return fits and (x.device.type == "cpu" or torch.cuda.get_device_capability(x.device) >= (8, 9))
 
 
-def stored(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def quantize(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Rows [out, in] in 8 bits, and the float32 scale [out, 1] that brings each back; rounded to nearest."""
     largest = LARGEST[dtype]
     scale = weight.abs().amax(1, keepdim=True).float().clamp(min=1e-12) / largest
@@ -139,12 +139,12 @@ def stored(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return (scaled.round() if dtype == torch.int8 else scaled).to(dtype), scale
 
 
-def restored(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+def dequantize(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     """The weight as it is computed with."""
     return weight if scale is None else weight.to(dtype) * scale.to(dtype)
 
 
-def store_linears(model: nn.Module, kept_as: BaseWeights, visits: Visits | None = None, visiting: int = 0) -> None:
+def store_linears(model: nn.Module, kept_as: BaseWeights, visits: Offload | None = None, visiting: int = 0) -> None:
     """Keep the weights of all linear layers inside the layers of a model in 8 bits, one after the other.
 
     Those outside (embeddings of time and position, in- and output) are few, and errors in them reach every token.

@@ -13,7 +13,7 @@ AHEAD = 2  # weights that the host may queue before the device has computed with
 Place = tuple[int, bool]  # which weight, and whether on the way back
 
 
-class Visits:
+class Offload:
     """The comings and goings of one model's weights on one device."""
 
     def __init__(self, device: torch.device) -> None:

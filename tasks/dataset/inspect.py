@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from schemas.media import Bucket, Fitting, MediaFile, Modality, Role, Sample
+from schemas.media import Bucket, FitOptions, MediaFile, Modality, Role, Sample
 from schemas.plan import Track
 from schemas.rejections import (
     TRAINING_DATA,
@@ -52,7 +52,7 @@ def _probe(file: MediaFile, kind: Modality) -> Probe:
         return probe(path, file.name, kind)
 
 
-def inspect(samples: Sequence[Sample], bucket: Bucket, tracks: Sequence[Track], fitting: Fitting) -> Inspected:
+def inspect(samples: Sequence[Sample], bucket: Bucket, tracks: Sequence[Track], fitting: FitOptions) -> Inspected:
     """Probe each file that a track needs, once, and look for scenes where clips are split.
 
     Raises:

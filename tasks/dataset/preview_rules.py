@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from schemas.faults import all_of, refuse
-from schemas.media import Bucket, Clip, FittedAudio, FittedSample, FittedVideo, Fitting, MediaFile, Picture, Role
+from schemas.media import Bucket, Clip, FitOptions, FittedAudio, FittedSample, FittedVideo, MediaFile, Picture, Role
 from schemas.plan import Plan, Track
 from schemas.preview import GivenFile, PreviewSample
 from schemas.rejections import ClipTooShort, DataRejected, Loc
@@ -41,7 +41,7 @@ def with_media(
     )
 
 
-def settle_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: Fitting) -> FittedSample:
+def settle_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: FitOptions) -> FittedSample:
     """Settle a validation sample; its prompt becomes the caption.
 
     Raises:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from schemas.media import (
     Bucket,
     Clip,
+    FitOptions,
     FittedAudio,
     FittedSample,
     FittedVideo,
-    Fitting,
     MediaFile,
     Picture,
     Role,
@@ -57,7 +57,7 @@ class _Order(NamedTuple):
 
     bucket: Bucket
     tracks: tuple[Track, ...]
-    fitting: Fitting
+    fitting: FitOptions
     probes: Probes
 
 
@@ -66,7 +66,7 @@ class TooShort(Exception):
 
 
 def settle(
-    samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, tracks: tuple[Track, ...], fitting: Fitting
+    samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, tracks: tuple[Track, ...], fitting: FitOptions
 ) -> Fitted:
     """Settle every sample by what `inspect` saw; no file is touched.
 
@@ -128,7 +128,7 @@ def _shot(sample: Sample, role: Role, picture: Picture, order: _Order) -> Shot:
     return Shot(file, video, span, _pace(video, span, picture, order.fitting))
 
 
-def _pace(video: VideoProbe, span: Span, picture: Picture, fitting: Fitting) -> Pace | None:
+def _pace(video: VideoProbe, span: Span, picture: Picture, fitting: FitOptions) -> Pace | None:
     """None keeps the clip's frames; else it is retimed, and slowed down where it is too short (readings 1, 2)."""
     if not fitting.auto_scale:
         if span.frames < picture.frames:
@@ -177,7 +177,7 @@ def settle_mask(file: MediaFile, mask: VideoProbe, target: Shot, picture: Pictur
     )
 
 
-def follow_picture(shot: Shot, picture: Picture, fitting: Fitting) -> FittedAudio:
+def follow_picture(shot: Shot, picture: Picture, fitting: FitOptions) -> FittedAudio:
     """The sound of a clip's frames: as long as they are shown, slowed down with them (readings 4, 5)."""
     file, video, span, pace = shot
     fps, slowdown = pace or Pace(video.fps)
@@ -221,7 +221,7 @@ def _warnings(sample: Sample, fitted: FittedSample, order: _Order) -> list[str]:
     return texts
 
 
-def _rate_warnings(role: Role, video: VideoProbe, picture: Picture, fitting: Fitting) -> list[str]:
+def _rate_warnings(role: Role, video: VideoProbe, picture: Picture, fitting: FitOptions) -> list[str]:
     if fitting.auto_scale or abs(video.fps - picture.fps) <= RATE_TOLERANCE * picture.fps:
         return []
     return [

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from schemas.media import Bucket, Fitting, Frozen, MediaFile, Sample, SceneRange
+from schemas.media import Bucket, FitOptions, Frozen, MediaFile, Sample, SceneRange
 from tasks.media.probe import Probes, VideoProbe, frame_times
 from tasks.media.workers import each
 from tasks.storage.memo import remembered
@@ -33,7 +33,7 @@ class Scenes(Frozen):
 
 
 def find_scenes(
-    samples: Sequence[Sample], probes: Probes, bucket: Bucket, fitting: Fitting
+    samples: Sequence[Sample], probes: Probes, bucket: Bucket, fitting: FitOptions
 ) -> dict[str, tuple[SceneRange, ...]]:
     """Scenes of every clip that is long enough to be split, by content hash: the clips are decoded once."""
     targets = {
@@ -49,7 +49,7 @@ def find_scenes(
     return dict(zip(targets, each(look, tuple(targets.values())), strict=True))
 
 
-def split(samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, fitting: Fitting) -> list[Sample]:
+def split(samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, fitting: FitOptions) -> list[Sample]:
     """The samples, with each long one replaced by its scenes."""
     found: list[Sample] = []
     for sample in samples:
@@ -58,7 +58,7 @@ def split(samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, fitti
     return found
 
 
-def _is_split(sample: Sample, probes: Probes, bucket: Bucket, fitting: Fitting) -> bool:
+def _is_split(sample: Sample, probes: Probes, bucket: Bucket, fitting: FitOptions) -> bool:
     """A sample of several files is left whole: cut at different frames, they would no longer belong together."""
     video = probes[sample.files["target"].sha256].video
     if fitting.split_above_seconds is None or bucket.picture is None or video is None or len(sample.files) > 1:

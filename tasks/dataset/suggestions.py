@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from schemas.media import Bucket, Fitting, Sample
+from schemas.media import Bucket, FitOptions, Sample
 from schemas.plan import Track
 from schemas.rejections import NothingLeft
-from schemas.result import Win
+from schemas.result import Suggestion
 from schemas.units import FRAMES_PER_STEP
 from tasks.dataset.rules import FEWEST_FRAMES, settle
 from tasks.dataset.scenes import Inspected, split
@@ -23,7 +23,7 @@ class _Change(NamedTuple):
     parameter: str
     value: int | float | bool
     bucket: Bucket
-    fitting: Fitting
+    fitting: FitOptions
 
 
 def won_back(
@@ -32,8 +32,8 @@ def won_back(
     settled: Fitted,
     bucket: Bucket,
     tracks: tuple[Track, ...],
-    fitting: Fitting,
-) -> tuple[Win, ...]:
+    fitting: FitOptions,
+) -> tuple[Suggestion, ...]:
     """Try each change on what was skipped; no file is touched. What is kept now stays: clips need less, not more."""
     if not settled.skipped:
         return ()
@@ -42,7 +42,7 @@ def won_back(
     kept, of = len(settled.samples), len(settled.samples) + len(settled.skipped)
     as_they_are = fitting.model_copy(update={"split_above_seconds": None})  # scenes are not split again
     wins = [
-        Win(parameter=change.parameter, value=change.value, keeps=kept + gained, of=of)
+        Suggestion(parameter=change.parameter, value=change.value, keeps=kept + gained, of=of)
         for change in _changes(lost, inspected.probes, bucket, tracks, as_they_are)
         if (gained := _count(lost, inspected, change.bucket, tracks, change.fitting))
     ]
@@ -50,7 +50,7 @@ def won_back(
 
 
 def _changes(
-    lost: Sequence[Sample], probes: Probes, bucket: Bucket, tracks: Sequence[Track], fitting: Fitting
+    lost: Sequence[Sample], probes: Probes, bucket: Bucket, tracks: Sequence[Track], fitting: FitOptions
 ) -> Iterator[_Change]:
     picture = bucket.picture
     if picture is None:
@@ -73,8 +73,8 @@ def _whole(
     settled: Fitted,
     bucket: Bucket,
     tracks: tuple[Track, ...],
-    fitting: Fitting,
-) -> list[Win]:
+    fitting: FitOptions,
+) -> list[Suggestion]:
     """Clips of which no scene is long enough may be so as a whole."""
     kept = {one.name for one in settled.samples} | {one.name.rpartition("#s")[0] for one in settled.samples}
     skipped = {one.name for one in settled.skipped}
@@ -82,11 +82,11 @@ def _whole(
     if not gone or not _count(gone, inspected, bucket, tracks, fitting):
         return []
     keeps = _count(samples, inspected, bucket, tracks, fitting)
-    return [Win(parameter="split_input_into_scenes", value=False, keeps=keeps, of=len(samples))]
+    return [Suggestion(parameter="split_input_into_scenes", value=False, keeps=keeps, of=len(samples))]
 
 
 def _count(
-    samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, tracks: tuple[Track, ...], fitting: Fitting
+    samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, tracks: tuple[Track, ...], fitting: FitOptions
 ) -> int:
     try:
         return len(settle(samples, inspected, bucket, tracks, fitting).samples)

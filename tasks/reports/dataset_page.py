@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from html import escape
 
-from schemas.result import DatasetReport, FileFate
+from schemas.result import DatasetReport, FileOutcome
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1a202c }
@@ -42,7 +42,7 @@ def _list(title: str, texts: list[str]) -> str:
     return f"<h2>{title}</h2>\n<ul>{items}</ul>\n" if texts else ""
 
 
-def _row(fate: FileFate, captions: dict[str, str]) -> str:
+def _row(fate: FileOutcome, captions: dict[str, str]) -> str:
     texts = [fate.reason, *fate.warnings] if fate.reason else fate.warnings
     caption = captions.get(fate.sample or "", "") if fate.role == "target" else ""
     cells = (
@@ -57,7 +57,7 @@ def _row(fate: FileFate, captions: dict[str, str]) -> str:
     return f'<tr class="{fate.fate}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def _windows(fate: FileFate) -> Iterator[str]:
+def _windows(fate: FileOutcome) -> Iterator[str]:
     if seen := fate.video:
         yield f"{seen.frames} frames at {seen.fps:.5g} fps from {seen.start_seconds:.3g} s"
     if heard := fate.audio:

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from schemas.media import Bucket, Clip, FittedSample, Sample
 from schemas.plan import Plan
-from schemas.result import DatasetReport, FileFate, Heard, PlannedSample, Seen, Win
+from schemas.result import AudioWindow, DatasetReport, FileOutcome, PlannedSample, Suggestion, VideoWindow
 from schemas.units import audio_steps, video_steps
 from tasks.dataset.names import CAPTION, is_hidden
 from tasks.manifests import Fitted, Matched
@@ -32,7 +32,7 @@ def _planned(sample: FittedSample) -> PlannedSample:
     return PlannedSample(name=sample.name, caption=sample.caption, files=sample.files)
 
 
-def _leaves_something(win: Win, plan: Plan | None) -> bool:
+def _leaves_something(win: Suggestion, plan: Plan | None) -> bool:
     """A bucket as short as the given prefix would be refused, however many clips it kept."""
     if plan and plan.video and win.parameter == "number_of_frames":
         return video_steps(int(win.value)) > plan.video.kept.opening
@@ -41,13 +41,13 @@ def _leaves_something(win: Win, plan: Plan | None) -> bool:
     return True
 
 
-def _kept(fitted: Fitted) -> Iterator[FileFate]:
+def _kept(fitted: Fitted) -> Iterator[FileOutcome]:
     for sample in fitted.samples:
         texts = [text.removeprefix(f"{sample.name}: ") for text in fitted.warnings if _is_of(text, sample.name)]
         for role, file in sample.files.items():
             clip = sample.clips.get(role, Clip())
             others = tuple(f"the {other}" for other in sample.files if other != role)
-            yield FileFate(
+            yield FileOutcome(
                 file=file,
                 fate="kept",
                 role=role,
@@ -63,35 +63,35 @@ def _is_of(warning: str, name: str) -> bool:
     return warning.startswith(f"{name}: ")
 
 
-def _seen(clip: Clip) -> Seen | None:
+def _seen(clip: Clip) -> VideoWindow | None:
     video = clip.video
-    return Seen(frames=video.frames, fps=video.fps, start_seconds=video.seek_seconds) if video else None
+    return VideoWindow(frames=video.frames, fps=video.fps, start_seconds=video.seek_seconds) if video else None
 
 
-def _heard(clip: Clip) -> Heard | None:
+def _heard(clip: Clip) -> AudioWindow | None:
     audio = clip.audio
     if audio is None:
         return None
-    return Heard(start_seconds=audio.start_seconds, seconds=audio.seconds, stretch=audio.stretch, gain=audio.gain)
+    return AudioWindow(start_seconds=audio.start_seconds, seconds=audio.seconds, stretch=audio.stretch, gain=audio.gain)
 
 
-def _skipped(matched: Matched, fitted: Fitted) -> Iterator[FileFate]:
+def _skipped(matched: Matched, fitted: Fitted) -> Iterator[FileOutcome]:
     samples = {sample.name: sample for sample in matched.samples}
     for one in fitted.skipped:
         sample: Sample = samples.get(one.name) or samples[one.name.rpartition("#s")[0]]  # or a scene of it
         for role, file in sample.files.items():
-            yield FileFate(file=file.name, fate="skipped", role=role, sample=one.name, reason=one.reason)
+            yield FileOutcome(file=file.name, fate="skipped", role=role, sample=one.name, reason=one.reason)
 
 
-def _captions(matched: Matched) -> Iterator[FileFate]:
+def _captions(matched: Matched) -> Iterator[FileOutcome]:
     texts = {sample.name: sample.caption for sample in matched.samples}
     for sample, file in matched.captions.items():
-        yield FileFate(file=file, fate="caption", sample=sample, reason="" if texts[sample] else "it is empty")
+        yield FileOutcome(file=file, fate="caption", sample=sample, reason="" if texts[sample] else "it is empty")
 
 
-def _ignored(matched: Matched) -> Iterator[FileFate]:
+def _ignored(matched: Matched) -> Iterator[FileOutcome]:
     for file in matched.ignored:
-        yield FileFate(file=file, fate="ignored", reason=_why_ignored(file))
+        yield FileOutcome(file=file, fate="ignored", reason=_why_ignored(file))
 
 
 def _why_ignored(file: str) -> str:

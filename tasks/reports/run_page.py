@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from schemas.result import DatasetReport, FileFate
+from schemas.result import DatasetReport, FileOutcome
 from tasks.board import board
 from tasks.media.ffmpeg import still
 from tasks.storage.store import Artifact, store
@@ -27,7 +27,7 @@ def dataset_card(report: DatasetReport) -> None:
     )
 
 
-def _fate(file: FileFate, caption: str) -> dict[str, str]:
+def _fate(file: FileOutcome, caption: str) -> dict[str, str]:
     return {
         "file": file.file,
         "fate": file.fate,

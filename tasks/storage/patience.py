@@ -5,7 +5,7 @@ import math
 import random
 import time
 
-from schemas.errors import MayPass
+from schemas.errors import TransientError
 from schemas.settings import settings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 20.0  # seconds before another try
@@ -25,11 +25,11 @@ class Patience:
         self.pause = FIRST_PAUSE
         self.said = -math.inf
 
-    def wait(self, fault: MayPass) -> None:
+    def wait(self, fault: TransientError) -> None:
         """Wait before another try.
 
         Raises:
-            MayPass: the fault itself, when it has lasted for as long as the settings say.
+            TransientError: the fault itself, when it has lasted for as long as the settings say.
         """
         now = time.monotonic()
         if self.deadline is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from schemas.errors import MachineNotReady, MayPass, StoreDamaged
+from schemas.errors import MachineNotReady, StoreDamaged, TransientError
 from schemas.media import Frozen
 from schemas.settings import settings
 from tasks.storage.durable import appearing
@@ -99,7 +99,7 @@ class Sharing:
         while (event := self.work.get()) and not self.over.is_set():
             try:
                 self._send(event)
-            except (MayPass, MachineNotReady, OSError) as error:
+            except (TransientError, MachineNotReady, OSError) as error:
                 log.warning("the checkpoint could not be shared (%s); the training goes on", error)
 
     def _send(self, event: Saved | Previewed) -> None:

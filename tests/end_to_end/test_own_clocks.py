@@ -5,7 +5,7 @@ import torch
 
 from models.ltx2.geometry import reference_positions, video_positions
 from models.training_inputs import conditioned
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Plan, Reference, generate
 from tasks.base_model import base, precision
 from tasks.encode import Encoders, encode_clips
@@ -18,7 +18,7 @@ from tests.support.tensors import random_sample
 
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=17, fps=24))
 BOTH = Plan(video=generate(Reference()), audio=generate(Reference()))
-AS_THEY_ARE = Fitting()
+AS_THEY_ARE = FitOptions()
 SLOWER = Plan(video=generate(Reference(temporal_scale=2)), audio=generate(Reference()))
 
 
@@ -61,7 +61,7 @@ def test_the_references_picture_lies_at_its_own_times(pair, plan, scale):
 
 
 def test_where_clips_are_retimed_both_lie_at_the_targets_times(pair):
-    sample = read(pair, BOTH, Fitting(auto_scale=True))
+    sample = read(pair, BOTH, FitOptions(auto_scale=True))
     position = conditioned(sample)["video"].tokens.position
     assert position[:, :, :12].equal(position[:, :, 12:])
     assert len(sample.latents["reference", "audio"]) == len(sample.latents["target", "audio"]) == 18

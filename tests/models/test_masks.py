@@ -11,7 +11,7 @@ from models.ltx2.transformer import velocities
 from models.noise import generator_of
 from models.sampler import Guidance, draw_noise, sample
 from models.training_inputs import conditioned, training_loss, training_streams
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Mask, Plan, generate
 from schemas.preview import GivenFile, PreviewSample
 from tasks.base_model import base, precision
@@ -37,7 +37,7 @@ def image(path, white):
 def fitted(tmp_path, mask):
     target = clips.video(tmp_path / "target.mp4", 20)
     files = {"target": clips.kept(target), "mask": clips.kept(mask)}
-    return fit_samples((Sample(name="m", caption="", files=files),), BUCKET, MASKED.tracks, Fitting())
+    return fit_samples((Sample(name="m", caption="", files=files),), BUCKET, MASKED.tracks, FitOptions())
 
 
 def cells(tmp_path, mask):
@@ -79,7 +79,7 @@ def test_a_mask_has_the_geometry_of_its_clip(tmp_path):
     for path, options in ((target, ("20", "-c:v", "ffv1", "-pix_fmt", "gbrp")), (mask, ("1",))):
         clips.ffmpeg("-f", "lavfi", "-i", f"color=black:s=128x96:r=24,{box}", "-frames:v", *options, str(path))
     files = {"target": clips.kept(target), "mask": clips.kept(mask)}
-    found = fit_samples((Sample(name="m", caption="", files=files),), BUCKET, MASKED.tracks, Fitting())
+    found = fit_samples((Sample(name="m", caption="", files=files),), BUCKET, MASKED.tracks, FitOptions())
     seen, of_mask = (decode_video(p, found.samples[0].clips[r].video) for p, r in ((target, "target"), (mask, "mask")))
     assert ((seen > 127) == (of_mask > 127)).mean() > 0.99
     assert found.warnings == ()
@@ -101,7 +101,7 @@ def test_the_mask_of_a_preview_is_warned_of_too(tmp_path):
     files = {"target": clips.video(tmp_path / "target.mp4", 20), "mask": image(tmp_path / "mask.png", np.s_[:0])}
     given = tuple(GivenFile(track=t, file=clips.kept(files[t.role]), where=("v",)) for t in MASKED.given_tracks)
     preview = PreviewSample(name="preview 1", prompt="p", given=given)
-    warnings = fit_all_given((preview,), MASKED, BUCKET, Fitting()).warnings
+    warnings = fit_all_given((preview,), MASKED, BUCKET, FitOptions()).warnings
     assert warnings == ("preview 1: the mask is all black: nothing of the clip would be regenerated",)
 
 

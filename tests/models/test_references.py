@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from flows.cli import main
 from models.ltx2.adapter import lora_metadata
 from schemas.endpoints import ENDPOINTS
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Plan, Prefix, Reference, generate
 from schemas.preview import GivenFile, PreviewSample
 from schemas.rejections import RequestRejected, SilentClip
@@ -71,7 +71,7 @@ SEEDED = {  # the seeds' recommended starting configurations, URLs replaced
 
 
 def encoded(samples, plan, previews=()):
-    fitted = fit_samples(samples, BUCKET, plan.tracks, Fitting()).samples
+    fitted = fit_samples(samples, BUCKET, plan.tracks, FitOptions()).samples
     latents, reused, made = encode_clips(
         fitted, previews, "bad", Encoders(base(), precision()), lambda done, total: None
     )
@@ -100,7 +100,7 @@ def previewed(plan, **files):
         GivenFile(track=t, file=clips.kept(files.get(f"{t.role}_{t.modality}", files["reference_video"])), where=("v",))
         for t in plan.given_tracks
     )
-    return fit_given(PreviewSample(name="preview 1", prompt="p", given=tracks), plan, BUCKET, Fitting())
+    return fit_given(PreviewSample(name="preview 1", prompt="p", given=tracks), plan, BUCKET, FitOptions())
 
 
 def test_a_preview_mirrors_the_references_scale_and_keeps_its_own_length(tmp_path):
@@ -134,7 +134,7 @@ def test_a_silent_reference_is_refused_by_name_and_role(tmp_path):
     start, end = clips.video(tmp_path / "n_start.mp4", 20), clips.video(tmp_path / "n_end.mp4", 20, sound=True)
     sample = Sample(name="n", caption="", files={"reference": clips.kept(start), "target": clips.kept(end)})
     with pytest.raises(SilentClip, match=r"n_start.mp4: the reference clip has no audio track"):
-        fit_samples((sample,), BUCKET, BOTH.tracks, Fitting())
+        fit_samples((sample,), BUCKET, BOTH.tracks, FitOptions())
 
 
 def test_a_previews_sound_is_the_reference_videos_own_or_a_separate_one(tmp_path):
@@ -157,7 +157,7 @@ def test_the_request_says_which_field_brought_the_references_sound():
 def test_files_of_other_shapes_than_their_target_are_warned_of(tmp_path):
     start, end = clips.video(tmp_path / "s.mkv", 20), clips.video(tmp_path / "e.mkv", 20, extra=("-vf", "crop=64:64"))
     sample = Sample(name="n", caption="", files={"reference": clips.kept(start), "target": clips.kept(end)})
-    [warning] = fit_samples((sample,), BUCKET, Plan(video=generate(Reference())).tracks, Fitting()).warnings
+    [warning] = fit_samples((sample,), BUCKET, Plan(video=generate(Reference())).tracks, FitOptions()).warnings
     assert warning.startswith("n: the reference is 96x64, the target is 64x64: they are cropped differently")
 
 

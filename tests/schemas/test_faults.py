@@ -14,8 +14,8 @@ import pytest
 
 from models.ltx2 import loading as models
 from schemas.endpoints.audio_extend_prefix import PLAIN_AUDIO
-from schemas.errors import LtxFlowsError, MayPass, StoreDamaged
-from schemas.media import Bucket, Fitting
+from schemas.errors import LtxFlowsError, StoreDamaged, TransientError
+from schemas.media import Bucket, FitOptions
 from schemas.plan import Plan, Prefix, generate
 from schemas.rejections import TRAINING_DATA
 from schemas.result import Billing
@@ -56,7 +56,7 @@ def run(archive):
     """The nine steps, each tried again as Prefect does where that may help."""
     file = tried(fetch, archive.as_uri(), TRAINING_DATA)
     matched = tried(match_samples, tried(extract_archive, file), PLAIN_AUDIO)
-    clips = tried(fit_samples, matched.samples, BUCKET, PLAN.tracks, Fitting())
+    clips = tried(fit_samples, matched.samples, BUCKET, PLAN.tracks, FitOptions())
     latents = tried(encode_clips, clips.samples, clips.samples[:1], "bad", Encoders(base(), precision()), quietly)[0]
     previewing = Previewing(plan=PLAN, bucket=BUCKET, stg_scale=1.0)
     plans = (PLAN,) * len(clips.samples)
@@ -72,7 +72,7 @@ def tried(step, *arguments):
     for _ in range(TRIES - 1):
         try:
             return step(*arguments)
-        except (MayPass, OSError):
+        except (TransientError, OSError):
             continue
     return step(*arguments)
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import DatabaseDamaged, LedgerUnavailable, MayPass
+from schemas.errors import DatabaseDamaged, LedgerUnavailable, TransientError
 from schemas.result import Billing
 from schemas.settings import settings
 from tasks.ledger.database import as_csv, bills, open_ledger, record, table, totals
@@ -90,7 +90,7 @@ def test_a_ledger_that_does_not_answer_is_tried_again_and_its_password_is_not_to
     settings.cache_clear()
     with pytest.raises(LedgerUnavailable) as raised:
         record("run-1", "extend-prefix", Billing.of(100, Decimal("0.0062")))
-    assert isinstance(raised.value, MayPass)
+    assert isinstance(raised.value, TransientError)
     assert url.replace("secret", "***") in str(raised.value)
 
 

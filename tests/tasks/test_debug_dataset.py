@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from schemas.endpoints import ENDPOINTS
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from tasks.debug_dataset import opened, write_debug_dataset
 from tasks.fit import fit_samples
 from tests.support import clips
@@ -45,7 +45,7 @@ def written(tmp_path):
         Image.fromarray(mask).save(tmp_path / "mask.png")
         files = {s.role: clips.kept(tmp_path / "mask.png" if s.role == "mask" else clip) for s in endpoint.layout.slots}
         sample = Sample(name="a", caption="a caption", files=files)
-        fitted = fit_samples((sample,), bucket, plan.tracks, Fitting()).samples
+        fitted = fit_samples((sample,), bucket, plan.tracks, FitOptions()).samples
         write_debug_dataset(tmp_path / "debug.zip", fitted, (plan,), "zoomy", lambda done, total: None)
         with zipfile.ZipFile(tmp_path / "debug.zip") as archive:
             return {entry: archive.read(entry) for entry in archive.namelist()}

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from safetensors.torch import load_file
 
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Plan, Prefix, generate
 from tasks.base_model import base, precision
 from tasks.encode import Encoders, encode_clips
@@ -30,7 +30,7 @@ def samples(tmp_path):
 
 
 def encoded(samples, plan=BOTH, bucket=BUCKET, previews=(), phrase=""):
-    fitted = fit_samples(samples, bucket, plan.tracks, Fitting()).samples
+    fitted = fit_samples(samples, bucket, plan.tracks, FitOptions()).samples
     prompted = tuple(s.model_copy(update={"caption": phrase + s.caption}) for s in fitted)
     latents, reused, made = encode_clips(prompted, previews, "bad", Encoders(base(), precision()), quietly)
     return latents, reused.artifacts, made
@@ -93,7 +93,7 @@ def test_two_runs_at_once_encode_each_clip_once(samples, monkeypatch):
 
 def test_it_is_known_how_long_a_reused_latent_took(samples):
     encoded(samples)
-    fitted = fit_samples(samples, BUCKET, BOTH.tracks, Fitting()).samples
+    fitted = fit_samples(samples, BUCKET, BOTH.tracks, FitOptions()).samples
     _, reused, _ = encode_clips(fitted, (), "", Encoders(base(), precision()), quietly)
     assert reused.seconds > 0
 
@@ -108,7 +108,7 @@ def test_latents_have_the_models_shapes(samples):
 
 
 def test_previews_need_the_negative_prompt_once(samples):
-    fitted = fit_samples(samples[:1], BUCKET, BOTH.tracks, Fitting()).samples
+    fitted = fit_samples(samples[:1], BUCKET, BOTH.tracks, FitOptions()).samples
     latents, reused, made = encode_clips(fitted, fitted, "bad", Encoders(base(), precision()), quietly)
     assert (reused.artifacts, made) == (0, 4)  # a clip that is both is encoded once
     assert latents.negative is not None

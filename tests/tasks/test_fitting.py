@@ -1,4 +1,4 @@
-"""Fitting: which frames and which sound of a clip are seen, what is skipped, what is refused."""
+"""FitOptions: which frames and which sound of a clip are seen, what is skipped, what is refused."""
 
 import time
 from threading import Barrier
@@ -6,7 +6,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Track
 from schemas.rejections import NothingLeft, Rejections, UnsupportedFile
 from tasks.dataset.inspect import inspect
@@ -22,8 +22,8 @@ VIDEO = (Track(role="target", modality="video"),)
 VIDEO_AUDIO = (*VIDEO, Track(role="target", modality="audio"))
 AUDIO = (Track(role="target", modality="audio"),)
 PAIR = (*VIDEO_AUDIO, Track(role="reference", modality="video"), Track(role="reference", modality="audio"))
-AS_IS = Fitting(normalize=False)
-SCALED = Fitting(normalize=False, auto_scale=True)
+AS_IS = FitOptions(normalize=False)
+SCALED = FitOptions(normalize=False, auto_scale=True)
 
 
 def sample(path, name=None, caption=""):

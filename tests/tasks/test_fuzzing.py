@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from schemas.layout import MASKED_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Track
 from schemas.rejections import InputRejected
 from tasks.dataset.archive import extract_archive
@@ -29,7 +29,7 @@ BATCHES = 10
 BUCKET = Bucket.of(Picture(width=32, height=32, frames=9, fps=24))
 VIDEO = (Track(role="target", modality="video"),)
 AUDIO = (Track(role="target", modality="audio"),)
-FITTING = Fitting(auto_scale=True, preserve_pitch=False, split_above_seconds=30.0)
+FITTING = FitOptions(auto_scale=True, preserve_pitch=False, split_above_seconds=30.0)
 MARKS = (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06")
 NAMES = (
     *("a.wav", "a.txt", "../a.wav", "/a.wav", "C:\\a.wav", "x/a.wav", "a_start.mp4", "a_end.mp4", "a_mask.png", "\0"),

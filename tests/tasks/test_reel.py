@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from models.reel_frames import caption_band
-from schemas.media import Bucket, Fitting, Picture
+from schemas.media import Bucket, FitOptions, Picture
 from schemas.plan import Mask, Plan, Prefix, Reference, generate
 from schemas.preview import GivenFile, PreviewSample
 from tasks.base_model import base, precision
@@ -43,7 +43,7 @@ def files(tmp_path):
 
 def preview(plan, files, bucket=BUCKET):
     given = tuple(GivenFile(track=t, file=clips.kept(files[t.role]), where=("v",)) for t in plan.given_tracks)
-    return fit_given(PreviewSample(name="preview 1", prompt="a prompt", given=given), plan, bucket, Fitting())
+    return fit_given(PreviewSample(name="preview 1", prompt="a prompt", given=given), plan, bucket, FitOptions())
 
 
 def segment(tmp_path, sample, step, **latents):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from models.engine.trainer import CLIP_NORM
 from schemas.errors import EncodingFailed, TrainingDiverged
-from schemas.media import Bucket, Fitting, Sample
+from schemas.media import Bucket, FitOptions, Sample
 from schemas.plan import Plan, Prefix, generate
 from tasks import encode as encoding
 from tasks.base_model import base, precision
@@ -121,7 +121,7 @@ def test_latents_that_are_not_finite_are_never_kept(tmp_path, monkeypatch):
     clip = kept(tone(tmp_path / "a.wav", 0.6))
     sample = Sample(name="a", caption="", files={"target": clip})
     tracks = Plan(audio=generate(Prefix(steps=2))).tracks
-    fitted = fit_samples((sample,), Bucket(seconds=0.4), tracks, Fitting()).samples
+    fitted = fit_samples((sample,), Bucket(seconds=0.4), tracks, FitOptions()).samples
 
     def broken(wanted, encoders):
         return ((want, {"latent": torch.full((10, 128), math.nan)}) for want in wanted)

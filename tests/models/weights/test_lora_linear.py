@@ -13,14 +13,14 @@ from models.ltx2.loading import load_transformer
 from models.weights.lora_linear import (
     AdaptedLinear,
     StoredLinear,
+    dequantize,
     multiplies_fp8,
     product,
     product_back,
-    restored,
-    stored,
+    quantize,
     visits,
 )
-from models.weights.offload import Visits, layers_to_send_away
+from models.weights.offload import Offload, layers_to_send_away
 from tests.support.jobs import adapter_of, events_of, job_of
 from tests.support.tensors import CPU, PLANS, random_sample, tiny_base
 
@@ -97,10 +97,10 @@ def test_a_bfloat16_base_gets_float32_gradients_and_remembers_its_input_once():
 @pytest.mark.parametrize(("dtype", "error"), [(torch.int8, 0.5 / 127), (torch.float8_e4m3fn, 2**-4)])
 def test_a_weight_in_8_bits_comes_back_to_its_rounding(dtype, error):
     weight = torch.randn(32, 64)
-    kept, scale = stored(weight, dtype)
+    kept, scale = quantize(weight, dtype)
     assert kept.element_size() == 1 and scale.shape == (32, 1)
     largest = weight.abs().amax(1, keepdim=True)
-    assert ((restored(kept, scale, torch.float32) - weight).abs() <= error * largest * 1.001).all()
+    assert ((dequantize(kept, scale, torch.float32) - weight).abs() <= error * largest * 1.001).all()
 
 
 @pytest.mark.parametrize("kept_as", ["int8", "fp8"])
@@ -163,7 +163,7 @@ def test_weights_of_the_first_blocks_visit_and_the_others_stay():
 
 
 def test_what_came_next_the_last_time_is_sent_ahead():
-    weights, there = [torch.randn(2, 2) for _ in range(3)], Visits(CPU)
+    weights, there = [torch.randn(2, 2) for _ in range(3)], Offload(CPU)
     for _ in range(2):
         assert all(there.here(weight).equal(weight) for weight in weights)
     there.here(weights[0])
@@ -179,7 +179,7 @@ def test_as_few_blocks_leave_the_device_as_its_memory_asks(free, away):
 
 def test_fp8_numbers_are_multiplied_as_they_are():
     x, linear = torch.randn(40, 64, dtype=torch.bfloat16), nn.Linear(64, 96).bfloat16()
-    weight, scale = stored(linear.weight.detach(), torch.float8_e4m3fn)
+    weight, scale = quantize(linear.weight.detach(), torch.float8_e4m3fn)
     assert multiplies_fp8(x, weight) and not multiplies_fp8(x.float(), weight)
     gradient = torch.randn(40, 96, dtype=torch.bfloat16)
     for found, exact in (

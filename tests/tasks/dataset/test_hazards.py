@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from schemas.media import Bucket, FittedAudio, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, FittedAudio, Picture, Sample
 from schemas.plan import Track
 from schemas.rejections import NothingLeft, UnreadableClip
 from tasks.fit import fit_samples
@@ -17,8 +17,8 @@ from tests.support import clips
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=17, fps=24))
 VIDEO = (Track(role="target", modality="video"),)
 AUDIO = (Track(role="target", modality="audio"),)
-AS_IS = Fitting(normalize=False)
-SCALED = Fitting(normalize=False, auto_scale=True)
+AS_IS = FitOptions(normalize=False)
+SCALED = FitOptions(normalize=False, auto_scale=True)
 LOSSLESS = ("-c:v", "ffv1")
 
 
@@ -201,7 +201,7 @@ def test_start_and_end_are_normalised_each_for_itself(tmp_path):
     loud, quiet = clips.tone(tmp_path / "l.wav", 1.2, peak=0.8), clips.tone(tmp_path / "q.wav", 1.2, peak=0.1)
     sample = Sample(name="a", caption="", files={"target": clips.kept(loud), "reference": clips.kept(quiet)})
     tracks = (*AUDIO, Track(role="reference", modality="audio"))
-    clip = fit_samples((sample,), Bucket(seconds=1.0), tracks, Fitting()).samples[0].clips
+    clip = fit_samples((sample,), Bucket(seconds=1.0), tracks, FitOptions()).samples[0].clips
     assert clip["target"].audio.gain == pytest.approx(0.891 / 0.8, abs=0.01)
     assert clip["reference"].audio.gain == pytest.approx(0.891 / 0.1, abs=0.1)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Track
 from tasks.dataset import inspect as inspecting
 from tasks.dataset.inspect import inspect
@@ -13,7 +13,7 @@ from tests.support import clips
 
 BUCKET = Bucket.of(Picture(width=64, height=32, frames=25, fps=24))
 TRACKS = (Track(role="target", modality="video"),)
-FITTING = Fitting(split_above_seconds=30)
+FITTING = FitOptions(split_above_seconds=30)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.media import Bucket, Fitting, Picture
+from schemas.media import Bucket, FitOptions, Picture
 from schemas.plan import Mask, Plan, Prefix, Reference, Track, generate
 from schemas.preview import GivenFile, PreviewSample
 from schemas.rejections import ClipTooShort, SilentClip
@@ -14,7 +14,7 @@ SOUND_BUCKET = Bucket(seconds=1.0)
 VIDEO_AUDIO = (Track(role="target", modality="video"), Track(role="target", modality="audio"))
 VIDEO, AUDIO = VIDEO_AUDIO[:1], VIDEO_AUDIO[1:]
 MASK = Track(role="mask", modality="video")
-AS_IS = Fitting(normalize=False)
+AS_IS = FitOptions(normalize=False)
 WHERE = ("validation", 0, "video_url")
 OPENING = Plan(video=generate(Prefix(steps=2)), audio=generate(Prefix(steps=9)))
 
@@ -86,5 +86,5 @@ def test_a_reference_keeps_silence_after_its_track_ends_but_a_separate_sound_mus
 def test_the_sound_of_an_opening_is_normalised_when_asked(tmp_path):
     plan = Plan(audio=generate(Prefix(steps=12)))
     given = preview((AUDIO[0], clips.tone(tmp_path / "a.wav", 1.0, peak=0.1)))
-    audio = fit_given(given, plan, SOUND_BUCKET, Fitting()).clips["target"].audio
+    audio = fit_given(given, plan, SOUND_BUCKET, FitOptions()).clips["target"].audio
     assert (audio.seconds, audio.gain) == (0.48, pytest.approx(8.91, abs=0.05))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Track
 from tasks.fit import fit_samples
 from tasks.media.ffmpeg import decode_video
@@ -10,7 +10,7 @@ from tests.support import clips
 
 TRACKS = (Track(role="target", modality="video"),)
 BUCKET = Bucket.of(Picture(width=32, height=32, frames=17, fps=24))
-SPLIT = Fitting(split_above_seconds=2.0, normalize=False)
+SPLIT = FitOptions(split_above_seconds=2.0, normalize=False)
 SCENES = (("red", 30), ("blue", 20), ("white", 12), ("green", 26))  # cuts at 30, 50, 62; 88 frames in all
 
 

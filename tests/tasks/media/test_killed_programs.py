@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from schemas.errors import MayPass, ProgramKilled
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.errors import ProgramKilled, TransientError
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Mask, Plan, Prefix, Reference, generate
 from schemas.rejections import UnreadableClip
 from tasks.base_model import base, precision
@@ -72,7 +72,7 @@ def masked(tmp_path):
 
 
 def fitted(sample, plan=PLAN):
-    return fit_samples((sample,), BUCKET, plan.tracks, Fitting()).samples
+    return fit_samples((sample,), BUCKET, plan.tracks, FitOptions()).samples
 
 
 def encoded(samples):
@@ -84,7 +84,7 @@ def kept(kind):
 
 
 def test_it_is_tried_again():
-    assert issubclass(ProgramKilled, MayPass)
+    assert issubclass(ProgramKilled, TransientError)
 
 
 def test_a_clip_whose_check_is_killed_is_not_called_unreadable(film, fails):
@@ -142,7 +142,7 @@ def test_a_sound_whose_decoding_is_killed_is_not_cut_short(tmp_path, fails):
             (Sample(name="a", caption="", files={"target": clips.kept(path)}),),
             Bucket(seconds=0.9),
             Plan(audio=generate(Prefix(steps=2))).tracks,
-            Fitting(),
+            FitOptions(),
         )
         .samples[0]
         .clips["target"]
@@ -166,7 +166,7 @@ def test_a_stretch_that_is_killed_is_tried_again(film, tmp_path, fails):
     both = Plan(video=generate(Prefix(steps=1)), audio=generate(Prefix(steps=2)))
     fails("rubberband", 0)
     with pytest.raises(ProgramKilled, match="rubberband was ended by signal 9"):
-        fit_samples((sample,), BUCKET, both.tracks, Fitting(auto_scale=True))
+        fit_samples((sample,), BUCKET, both.tracks, FitOptions(auto_scale=True))
 
 
 def test_a_clip_that_keeps_ffmpeg_busy_for_too_long_for_its_size_is_refused(film, tmp_path, fails, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.media import Bucket, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Track
 from schemas.rejections import NothingLeft, UnreadableClip
 from tasks.fit import fit_samples
@@ -12,8 +12,8 @@ from tests.support import clips
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=17, fps=24))
 VIDEO = (Track(role="target", modality="video"),)
 VIDEO_AUDIO = (*VIDEO, Track(role="target", modality="audio"))
-AS_IS = Fitting(normalize=False)
-SCALED = Fitting(normalize=False, auto_scale=True)
+AS_IS = FitOptions(normalize=False)
+SCALED = FitOptions(normalize=False, auto_scale=True)
 
 
 def sample(path, name=None, caption=""):

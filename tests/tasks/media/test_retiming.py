@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from schemas.media import Bucket, FittedAudio, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, FittedAudio, Picture, Sample
 from schemas.plan import Track
 from tasks.fit import fit_samples
 from tasks.media.ffmpeg import decode_audio, decode_video
@@ -15,8 +15,8 @@ from tests.support import clips
 
 TRACKS = (Track(role="target", modality="video"), Track(role="target", modality="audio"))
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=89, fps=24))
-AS_IS = Fitting(normalize=False)
-SCALED = Fitting(normalize=False, auto_scale=True)
+AS_IS = FitOptions(normalize=False)
+SCALED = FitOptions(normalize=False, auto_scale=True)
 NTSC = 24000 / 1001
 H264 = ("-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", "24", "-pix_fmt", "yuv420p")
 TOLERANCE = 0.002  # s; containers round times to 1 ms, and a frame that is due now must not come one frame late

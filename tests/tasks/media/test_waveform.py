@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 
 from schemas.errors import MissingTool
-from schemas.media import Bucket, FittedAudio, Fitting, Picture, Sample
+from schemas.media import Bucket, FitOptions, FittedAudio, Picture, Sample
 from schemas.plan import Track
 from schemas.rejections import UnreadableClip
 from tasks.fit import fit_samples
@@ -148,38 +148,38 @@ def heard(path, fitted):
 
 def test_a_track_that_starts_late_is_silent_until_then(tmp_path):
     path = muxed(tmp_path, audio_at=0.3)
-    wave = heard(path, fit_one(path, Fitting(normalize=False)))
+    wave = heard(path, fit_one(path, FitOptions(normalize=False)))
     assert wave.shape[1] == round(17 / 24 * RATE)
     assert seconds_of_sound(wave)[0] == pytest.approx(0.3, abs=0.02)
 
 
 def test_a_track_that_starts_early_is_cut_to_the_first_frame(tmp_path):
     path = muxed(tmp_path, video_at=0.4)
-    fitted = fit_one(path, Fitting(normalize=False))
+    fitted = fit_one(path, FitOptions(normalize=False))
     assert fitted.samples[0].clips["target"].audio.start_seconds == pytest.approx(0.4, abs=0.002)
     assert seconds_of_sound(heard(path, fitted)) == (pytest.approx(0.0, abs=0.01), pytest.approx(0.6, abs=0.02))
 
 
 def test_the_window_is_as_long_as_the_frames_are_shown_at_the_clips_own_rate(tmp_path):
     path = muxed(tmp_path, frames=60, fps=30, seconds=2.0)
-    assert heard(path, fit_one(path, Fitting())).shape[1] == round(17 / 30 * RATE)
+    assert heard(path, fit_one(path, FitOptions())).shape[1] == round(17 / 30 * RATE)
 
 
 def test_much_silence_in_place_of_sound_is_warned_of(tmp_path):
     path = muxed(tmp_path, seconds=0.4)
-    assert "44% of the target's sound is silence" in fit_one(path, Fitting()).warnings[0]
+    assert "44% of the target's sound is silence" in fit_one(path, FitOptions()).warnings[0]
 
 
 def test_a_short_clip_is_slowed_down_with_its_sound(tmp_path):
     path = muxed(tmp_path, frames=12, seconds=0.5)
-    audio = fit_one(path, Fitting(auto_scale=True)).samples[0].clips["target"].audio
+    audio = fit_one(path, FitOptions(auto_scale=True)).samples[0].clips["target"].audio
     assert (audio.seconds, audio.stretch) == (pytest.approx(0.5), pytest.approx(17 / 12))
     assert decode_audio(path, audio, RATE).shape[1] == round(17 / 24 * RATE)
 
 
 def test_slowing_down_more_than_twice_is_warned_of(tmp_path):
     path = muxed(tmp_path, frames=8, seconds=0.34)
-    assert "slowed down 2.1 times" in fit_one(path, Fitting(auto_scale=True, preserve_pitch=False)).warnings[0]
+    assert "slowed down 2.1 times" in fit_one(path, FitOptions(auto_scale=True, preserve_pitch=False)).warnings[0]
 
 
 # --- the settled peak ---------------------------------------------------------------------------------------------
@@ -187,19 +187,19 @@ def test_slowing_down_more_than_twice_is_warned_of(tmp_path):
 
 def test_a_normalised_clip_peaks_at_minus_one_decibel(tmp_path):
     path = clips.tone(tmp_path / "a.wav", 1.0, peak=0.2)
-    fitted = fit_one(path, Fitting(), TRACKS[1:], Bucket(seconds=1.0))
+    fitted = fit_one(path, FitOptions(), TRACKS[1:], Bucket(seconds=1.0))
     assert np.abs(heard(path, fitted)).max() == pytest.approx(0.891, abs=0.001)
 
 
 def test_a_clip_that_is_not_normalised_keeps_its_peak(tmp_path):
     path = clips.tone(tmp_path / "a.wav", 1.0, peak=0.2)
-    fitted = fit_one(path, Fitting(normalize=False), TRACKS[1:], Bucket(seconds=1.0))
+    fitted = fit_one(path, FitOptions(normalize=False), TRACKS[1:], Bucket(seconds=1.0))
     assert np.abs(heard(path, fitted)).max() == pytest.approx(0.2, abs=0.001)
 
 
 def test_digital_silence_passes_with_a_warning_and_is_not_made_louder(tmp_path):
     path = clips.tone(tmp_path / "a.wav", 1.0, peak=0.0)
-    fitted = fit_one(path, Fitting(), TRACKS[1:], Bucket(seconds=1.0))
+    fitted = fit_one(path, FitOptions(), TRACKS[1:], Bucket(seconds=1.0))
     assert fitted.samples[0].clips["target"].audio.gain == 1.0
     assert fitted.warnings == ("a: the target's sound is silent",)
 
@@ -218,7 +218,7 @@ def test_a_reel_shows_the_frames_and_sounds_as_they_were_and_is_the_same_file_ea
     for name in ("a.mp4", "b.mp4"):
         write_video(tmp_path / name, frames, 20, (96, 64), sound, RATE)
     found = probe(tmp_path / "a.mp4")
-    seen = decode_video(tmp_path / "a.mp4", fit_one(tmp_path / "a.mp4", Fitting()).samples[0].clips["target"].video)
+    seen = decode_video(tmp_path / "a.mp4", fit_one(tmp_path / "a.mp4", FitOptions()).samples[0].clips["target"].video)
     assert (found.video.frames, found.video.fps, found.audio.rate) == (20, 20.0, RATE)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
     assert np.abs(seen[5].mean(axis=(0, 1)) - [50, 128, 60]).max() < 4

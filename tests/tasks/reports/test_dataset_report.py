@@ -5,7 +5,7 @@ import json
 import pytest
 
 from schemas.layout import AUDIO_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS, VIDEO_PAIRS
-from schemas.media import Bucket, Fitting, Picture
+from schemas.media import Bucket, FitOptions, Picture
 from schemas.plan import Plan, Prefix, Reference, generate
 from schemas.result import DatasetReport
 from tasks.board import board
@@ -22,7 +22,7 @@ from tests.support import clips
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=33, fps=24))
 VIDEO_AUDIO = Plan(video=generate(Prefix(steps=2)), audio=generate(Prefix(steps=9)))
 AUDIO = Plan(audio=generate(Prefix(steps=18)))
-AS_IS = Fitting(normalize=False)
+AS_IS = FitOptions(normalize=False)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_captions_that_could_both_be_meant_are_in_the_report(reported, tmp_path)
 
 
 def test_a_kept_clip_tells_its_fitted_window_and_its_warnings(reported, film):
-    report = reported({"fast.mp4": film(60, 30)}, PLAIN_VIDEOS, VIDEO_AUDIO, fitting=Fitting())
+    report = reported({"fast.mp4": film(60, 30)}, PLAIN_VIDEOS, VIDEO_AUDIO, fitting=FitOptions())
     [row] = report.files
     assert (row.video.frames, row.video.fps, row.video.start_seconds) == (33, 30.0, 0.0)
     assert (row.audio.seconds, row.audio.stretch) == (pytest.approx(1.1), 1.0)
@@ -126,7 +126,7 @@ def test_a_change_that_is_offered_keeps_what_it_says(reported, film):
     [first, second, third] = reported(files, PLAIN_VIDEOS, VIDEO_AUDIO).wins
     shorter = [BUCKET.picture.model_copy(update={"frames": win.value}) for win in (first, second)]
     kept = [reported(files, PLAIN_VIDEOS, VIDEO_AUDIO, Bucket.of(picture)).kept for picture in shorter]
-    scaled = reported(files, PLAIN_VIDEOS, VIDEO_AUDIO, fitting=Fitting(auto_scale=True, preserve_pitch=False)).kept
+    scaled = reported(files, PLAIN_VIDEOS, VIDEO_AUDIO, fitting=FitOptions(auto_scale=True, preserve_pitch=False)).kept
     assert [*kept, scaled] == [first.keeps, second.keeps, third.keeps] == [2, 3, 3]
 
 
