@@ -17,12 +17,12 @@ from torch import Tensor
 
 from models.ltx2.geometry import regenerated_cells, white_pixels
 from models.reel_frames import captioned
-from schemas.media import FittedAudio, FittedSample, FittedVideo, Role
+from schemas.media import FittedSample, Role
 from schemas.plan import Plan
 from schemas.units import AUDIO_STEPS_PER_SECOND, FRAMES_PER_STEP, LATENT_CELL, video_frames
 from tasks.dataset.captions import with_trigger
-from tasks.media.ffmpeg import decode_audio, decode_video, write_video
-from tasks.media.waveform import Waveform
+from tasks.media.ffmpeg import write_video
+from tasks.media.read import read_frames, read_sound
 from tasks.step import Progress, step
 from tasks.storage.store import Artifact, key_of, store, temporary_folder
 
@@ -68,7 +68,9 @@ def _files(folder: Path, sample: FittedSample, plan: Plan, prompt: str) -> Itera
     text, film, wav = folder / "prompt.txt", folder / "clip.mp4", folder / "clip.wav"
     text.write_text(prompt, encoding="utf-8")
     yield f"{sample.name}.txt", text
-    sounds = {str(role): _sound(clip.audio) for role in ORDER if (clip := sample.clips.get(role)) and clip.audio}
+    sounds = {
+        str(role): read_sound(clip.audio, RATE) for role in ORDER if (clip := sample.clips.get(role)) and clip.audio
+    }
     if plan.video:
         frames = captioned(_pictures(sample, plan), prompt)
         first = next(frames)
@@ -83,7 +85,7 @@ def _files(folder: Path, sample: FittedSample, plan: Plan, prompt: str) -> Itera
 
 
 def _pictures(sample: FittedSample, plan: Plan) -> dict[str, Tensor]:
-    shown = {str(role): _frames(clip.video) for role in ORDER if (clip := sample.clips.get(role)) and clip.video}
+    shown = {str(role): read_frames(clip.video) for role in ORDER if (clip := sample.clips.get(role)) and clip.video}
     if "mask" in shown:
         shown["mask"] = opened(shown["mask"])
     if plan.video and (steps := plan.video.kept.opening):
@@ -105,16 +107,6 @@ def frame_in_place(frames: Tensor) -> None:
     for width, colour in EDGES:
         for edge in (frames[:, :width], frames[:, -width:], frames[:, :, :width], frames[:, :, -width:]):
             edge.fill_(colour)
-
-
-def _frames(video: FittedVideo) -> Tensor:
-    with store().media(video.source) as path:
-        return torch.from_numpy(decode_video(path, video))
-
-
-def _sound(audio: FittedAudio) -> Waveform:
-    with store().media(audio.source) as path:
-        return decode_audio(path, audio, RATE)
 
 
 def _add(archive: zipfile.ZipFile, name: str, file: Path) -> str:

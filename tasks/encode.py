@@ -25,7 +25,7 @@ from schemas.units import audio_steps
 from tasks.base_model import Base, Precision, Weights
 from tasks.dataset.captions import with_trigger
 from tasks.manifests import EncodedSample, LatentFile, Latents
-from tasks.media.ffmpeg import decode_again, decode_audio
+from tasks.media.read import read_frames, read_sound
 from tasks.run_id import current_run
 from tasks.step import Progress, step
 from tasks.storage.claims import Claims, wait_for
@@ -257,14 +257,12 @@ def _ahead(wanted: list[Wanted], decode: Callable[[Wanted], Tensor]) -> Iterator
 
 def _frames(want: Wanted) -> Tensor:
     assert isinstance(want.content, FittedVideo)
-    with store().media(want.content.source) as path:
-        return torch.from_numpy(decode_again(path, want.content, want.seen))
+    return read_frames(want.content, want.seen)
 
 
 def _waveform(want: Wanted, rate: int) -> Tensor:
     assert isinstance(want.content, FittedAudio)
-    with store().media(want.content.source) as path:
-        return torch.from_numpy(decode_audio(path, want.content, rate))
+    return torch.from_numpy(read_sound(want.content, rate))
 
 
 def _wanted(kind: Kind, content: Content, weights: Weights, precision: str) -> Wanted:

@@ -6,7 +6,6 @@ from itertools import chain
 from pathlib import Path
 
 import soundfile
-import torch
 from prefect import get_run_logger
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,7 +20,8 @@ from schemas.settings import settings
 from schemas.units import AUDIO_STEPS_PER_SECOND, video_frames
 from tasks.base_model import Base, Precision
 from tasks.manifests import Adapter, Reel
-from tasks.media.ffmpeg import decode_audio, decode_video, write_video
+from tasks.media.ffmpeg import write_video
+from tasks.media.read import read_frames, read_sound
 from tasks.media.waveform import Waveform, of_length
 from tasks.reports.run_page import preview_card
 from tasks.step import Progress, step
@@ -193,13 +193,11 @@ def _latent(segment: Segment, modality: str) -> Tensor:
 def _frames(sample: FittedSample, role: Role) -> Tensor:
     video = sample.clips[role].video
     assert video is not None
-    with store().media(video.source) as path:
-        return torch.from_numpy(decode_video(path, video))
+    return read_frames(video)
 
 
 def _given_sound(sample: FittedSample, role: Role, bucket: Bucket, rate: int) -> Waveform:
     """[2, N], as long as the bucket."""
     audio = sample.clips[role].audio
     assert audio is not None
-    with store().media(audio.source) as path:
-        return of_length(decode_audio(path, audio, rate), round(bucket.seconds * rate))
+    return of_length(read_sound(audio, rate), round(bucket.seconds * rate))
