@@ -71,10 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     bills.set_defaults(command=_bills)
 
     cache = commands.add_parser("cache", help="how much the store holds, and removing what no recent run needs")
-    cache.add_argument("action", choices=("du", "prune"))
-    cache.add_argument("--older-than", type=float, default=7, metavar="DAYS", help="prune: spare what is younger (7)")
-    cache.add_argument("--keep-runs", type=float, default=30, metavar="DAYS", help="prune: spare what runs used (30)")
-    cache.add_argument("--max-gib", type=float, metavar="GIB", help="prune: then the oldest, until so much is left")
+    _add_pruning(cache)
     cache.set_defaults(command=_cache)
 
     doctor = commands.add_parser("doctor", help="what is ready on this machine and what is missing")
@@ -88,6 +85,13 @@ def _add_serving(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--tls-self-signed", action="store_true", help="https with a certificate of our own making")
     serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="https with this certificate")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key")
+
+
+def _add_pruning(cache: argparse.ArgumentParser) -> None:
+    cache.add_argument("action", choices=("du", "prune"))
+    cache.add_argument("--older-than", type=float, default=7, metavar="DAYS", help="prune: spare what is younger (7)")
+    cache.add_argument("--keep-runs", type=float, default=30, metavar="DAYS", help="prune: spare what runs used (30)")
+    cache.add_argument("--max-gib", type=float, metavar="GIB", help="prune: then the oldest, until so much is left")
 
 
 def _run(options: argparse.Namespace, out: TextIO) -> None:

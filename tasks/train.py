@@ -54,14 +54,13 @@ def train_adapter(
         job = Job(
             key=key,
             base=model.location,
-            device=settings().device,
             dtype=precision.dtype,
-            offload_blocks=settings().offload_blocks,
             samples=tuple(files.sample(s, p) for s, p in zip(latents.samples, plans, strict=True)),
             previews=files.previews(latents, previewing),
             folder=folder,
             shared=shared,
             **training.model_dump(),
+            **settings().model_dump(include={"device", "offload_blocks"}),
         )
         adapter = _collect(key, _run_shared(job, sharing, on_event) if shared else train_in_child(job, on_event))
         if shared:

@@ -77,11 +77,7 @@ def create_app(runs: Runs | None = None, names: Sequence[str] = ()) -> FastAPI:
         app.include_router(router)
     _add_layers(app, names)
     logging.getLogger("uvicorn.access").addFilter(WithoutQueries())
-    app.add_exception_handler(InputRejected, _rejected)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    for kind in (LtxFlowsError, *MAY_PASS):
-        app.add_exception_handler(kind, _unavailable)
-    app.add_exception_handler(Exception, _broken)
+    _add_faults(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -94,6 +90,15 @@ def _add_layers(app: FastAPI, names: Sequence[str]) -> None:
     app.add_middleware(RequestId)
     if proxies := settings().trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[each.strip() for each in proxies.split(",")])
+
+
+def _add_faults(app: FastAPI) -> None:
+    """How errors are answered."""
+    app.add_exception_handler(InputRejected, _rejected)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    for kind in (LtxFlowsError, *MAY_PASS):
+        app.add_exception_handler(kind, _unavailable)
+    app.add_exception_handler(Exception, _broken)
 
 
 async def _rejected(request: Request, error: Exception) -> JSONResponse:

@@ -187,10 +187,7 @@ def load_transformer(
         if away == "auto":
             away = _blocks_to_send_away(model, wanted, dtype, kept_as, device)
         first = device if kept_as == "bf16" and not away else torch.device("cpu")
-        weights: dict[str, torch.Tensor] = {}
-        for name, tensor in _read(folder, wanted, first):
-            weights[name] = tensor.to(dtype)
-            beat()
+        weights = _converted(folder, wanted, first, dtype, beat)
     if missing := wanted - weights.keys():
         raise BaseModelUnavailable(f"{base}/transformer lacks {len(missing)} weights, e.g. {min(missing)}; {ADVICE}")
     model.load_state_dict(weights, strict=False, assign=True)
@@ -199,6 +196,17 @@ def load_transformer(
         store_linears(model, kept_as, Offload(device) if away else None, away)
         _move(model, device)
     return model
+
+
+def _converted(
+    folder: Path, wanted: set[str], device: torch.device, dtype: torch.dtype, beat: Callable[[], None]
+) -> dict[str, torch.Tensor]:
+    """The named weights of a component in another precision."""
+    weights: dict[str, torch.Tensor] = {}
+    for name, tensor in _read(folder, wanted, device):
+        weights[name] = tensor.to(dtype)
+        beat()
+    return weights
 
 
 def _check_generation(model: LTX2VideoTransformer3DModel, base: str) -> None:
