@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup tools demo serve deploy test lint
+.PHONY: setup tools demo serve deploy test test-long lint
 
 setup: .venv/installed tools
 
@@ -41,4 +41,8 @@ lint: setup
 # two processes on two cores, each with one thread; a file's tests stay together and share what they prepare, and the
 # files that take longest come first
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
+
+# the rest of every sweep: more kills, outages, broken files, endpoints in a browser
+test-long: setup
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25 -m long

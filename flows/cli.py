@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from schemas.errors import LtxFlowsError
 from schemas.rejections import Detail, InputRejected, RequestRejected
 from schemas.request import TrainRequest
 from schemas.settings import settings
+from tasks.bulk_import import import_models
 from tasks.sources.fetch import check_all
 from tasks.storage.home import private_home
 
@@ -194,8 +196,11 @@ def _run_flow(endpoint: Endpoint[Any], request: TrainRequest, note: Unfinished) 
     os.environ.setdefault("LTX_FLOWS_PROGRESS_BARS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other where cores are shared
     settings.cache_clear()
+    ahead = threading.Thread(target=import_models, daemon=True)  # while Prefect's server starts: five seconds each
+    ahead.start()
     with prefect_server():
         print(f"its pages: {entrance()}", file=sys.stderr)
+        ahead.join()
         from flows.local_run import run_here  # noqa: PLC0415  # Prefect reads its environment on import
 
         outcome = run_here(endpoint.name, request, note)

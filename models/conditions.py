@@ -1,4 +1,4 @@
-"""Tokens, and the conditions that turn some of them clean or put clean ones in front.
+"""Conditions: functions that give some tokens of a target clean, or put clean reference tokens in front.
 
 A condition is `Tokens -> Tokens` and changes nothing in place. Training and sampling go through the same `condition`:
 training hands in clean tokens mixed with noise, sampling hands in noise.
@@ -20,7 +20,7 @@ from schemas.plan import Generated, Mask, Prefix, Reference
 
 @dataclass(frozen=True)
 class Source:
-    """What the conditions of one stream take clean tokens from."""
+    """Clean tensors that the conditions of one stream read: the target's tokens, the reference, the mask's cells."""
 
     grid: Grid  # of the target
     fps: float  # of the target; means nothing for sound
@@ -33,7 +33,7 @@ class Source:
 def source_of(
     given: Mapping[tuple[Role, Modality], Tensor], modality: Modality, fps: float, clean: Tensor, grid: Grid
 ) -> Source:
-    """One sample's tensors by role, each without a batch axis -> what its conditions take from, with B = 1."""
+    """One sample's tensors by role, each without a batch axis -> the source of its conditions, with B = 1."""
     reference, cells = given.get(("reference", modality)), given.get(("mask", modality))
     return Source(
         grid=grid,
@@ -174,7 +174,7 @@ def _give(tokens: Tokens, clean: Tensor, given: Tensor) -> Tokens:
 
 
 def _positions_of_reference(source: Source, reference: Tensor, wanted: Reference) -> Tensor:
-    """Each reference starts at 0 s and keeps its own clock; a picture is scaled into the target's pixels."""
+    """Positions of a reference, from 0 s on by its own clock; a picture is scaled into the target's pixels."""
     steps, height, width = grid_of(reference)
     if reference.ndim == 3:
         return audio_positions(steps)

@@ -1,4 +1,4 @@
-"""Noise levels, noised latents, the loss, and where a training's randomness comes from."""
+"""Noise levels, noised latents, the loss, and the random generators of a training."""
 
 import hashlib
 import math
@@ -60,7 +60,7 @@ def masked_loss(prediction: Tensor, velocity: Tensor, learn: Tensor) -> Tensor:
 
 
 def generator_of(purpose: Purpose, seed: int, number: int) -> torch.Generator:
-    """Randomness on the CPU that depends on nothing drawn before it, so that a resumed run repeats it.
+    """A generator on the CPU that depends on nothing drawn before, so that a resumed run draws the same numbers.
 
     Args:
         purpose: each has numbers of its own: the noise of step 0 is not the adapter's first weight in other units.

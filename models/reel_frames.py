@@ -41,7 +41,7 @@ def caption_band(width: int, text: str, labels: tuple[str, ...] = ()) -> Tensor:
 
 
 def _wrapped(text: str, width: int, length: Measure) -> list[str]:
-    """Words in at most two lines; what does not fit ends in an ellipsis."""
+    """Words wrapped into at most two lines; longer text ends in an ellipsis."""
     lines: list[str] = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -110,7 +110,7 @@ def beside(*clips: Tensor) -> Iterator[Tensor]:
 
 
 def _shown_at(number: int, frames: int, own: int) -> int:
-    """Which of a clip's own frames stands for the `number`-th of all."""
+    """Index of the clip's own frame that stands for the `number`-th frame of all."""
     return -(-number * (own - 1) // max(frames - 1, 1))
 
 

@@ -1,4 +1,4 @@
-"""Generates latents under a plan's conditions, for previews: Euler steps with guidance, one sampler for all plans.
+"""Sampler of the previews: latents under a plan's conditions, by Euler steps with guidance, one for all plans.
 
 Source: docs/ltx2.md, section F; tests/golden/sample_*.safetensors.
 """
@@ -29,7 +29,7 @@ Latents = dict[Modality, Tensor]
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly previews are pulled towards their prompt. A scale that does nothing costs no pass."""
+    """Guidance scales: how strongly previews are pulled to their prompt. A scale that does nothing costs no pass."""
 
     steps: int = 30
     video_cfg: float = 3.0
@@ -40,7 +40,7 @@ class Guidance:
     stg_block: int = STG_BLOCK
 
     def cfg(self, modality: Modality) -> float:
-        """Towards the prompt; sound takes more of it."""
+        """Scale of the guidance towards the prompt; sound takes a larger one."""
         return self.video_cfg if modality == "video" else self.audio_cfg
 
 
@@ -56,7 +56,7 @@ class Passes:
 
 @dataclass(frozen=True)
 class _Target:
-    """One stream that is sampled: at sigma 1 where it is generated, clean at sigma 0 where it is given."""
+    """One stream to sample: at sigma 1 where it is generated, clean at sigma 0 where it is given."""
 
     tokens: Tokens
     positive: Tensor
@@ -152,7 +152,7 @@ def sample(
 
 
 def _target_latent(tokens: Tensor, modality: Modality, grid: Grid) -> Tensor:
-    """The target behind its reference, as a latent without batch axis."""
+    """The target's tokens, behind the reference's, as a latent without batch axis."""
     return latent_of(tokens[:, -math.prod(grid) :], modality, grid)[0].cpu()
 
 
@@ -174,7 +174,7 @@ def _beginning(stream: Generated, modality: Modality, bucket: Bucket, given: Giv
 
 
 def _known(stream: Generated, latent: Tensor | None, grid: Grid, noise: Tensor) -> Tensor:
-    """What is known of the target, [1, L, C], and zeros where nothing is: those tokens are generated."""
+    """Known tokens of the target, [1, L, C], and zeros where none are known: those tokens are generated."""
     per_step = grid[1] * grid[2]
     wanted = (grid[0] if stream.kept.region else stream.kept.opening) * per_step
     clean = torch.zeros_like(noise)
@@ -207,7 +207,7 @@ def _step(
 def _passes(
     model: nn.Module, targets: Mapping[Modality, _Target], state: Latents, sigma: Tensor, guidance: Guidance
 ) -> dict[Modality, Passes]:
-    """Every pass at batch size 1: four of them need no more memory than one."""
+    """Predictions of every pass, each at batch size 1: four passes then need no more memory than one."""
     inputs, unwanted = _inputs(targets, state, sigma, "positive"), _inputs(targets, state, sigma, "negative")
     conditioned = _denoised(velocities(model, inputs), inputs)
     negative: dict[Modality, Tensor] = {}

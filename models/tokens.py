@@ -25,7 +25,7 @@ def tokens_of(latent: Tensor) -> Tensor:
 
 
 def latent_of(tokens: Tensor, modality: Modality, grid: Grid) -> Tensor:
-    """The way back: [B, F h w, C] -> [B, C, F, h, w]; sound stays [B, T, C]."""
+    """Tokens -> latents: video [B, F h w, C] -> [B, C, F, h, w]; sound stays [B, T, C]."""
     return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *grid) if modality == "video" else tokens
 
 

@@ -1,6 +1,6 @@
-"""One sample -> what a training step reads and should say: conditioned once, noised anew in every step.
+"""Inputs of a training step and the velocity to learn: a sample is conditioned once, and noised anew in every step.
 
-Conditions decide which tokens are given and where all of them lie, and none of that changes from step to step.
+Conditions decide which tokens are given and the positions of all tokens; neither changes from step to step.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Conditioned:
 
 @dataclass(frozen=True)
 class TrainingStream:
-    """One modality of a training step: what the model reads, and what it should say of the target."""
+    """One modality of a training step: the transformer's input, and the velocity it should predict for the target."""
 
     input: StreamInput
     velocity: Tensor  # [B, L, C]  noise - clean of the target's L tokens

@@ -1,1 +1,1 @@
-"""What may be asked, what is meant, what can go wrong. pydantic and the standard library only."""
+"""Request forms, plans, results, errors and unit conversions. pydantic and the standard library only."""

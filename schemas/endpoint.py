@@ -21,7 +21,7 @@ Request = TypeVar("Request", bound=TrainRequest)
 
 @dataclass(frozen=True)
 class Endpoint(Generic[Request]):
-    """One declaration.
+    """Declaration of one endpoint.
 
     Args:
         path: as the hosted endpoint has it.

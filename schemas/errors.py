@@ -1,4 +1,4 @@
-"""Everything that can go wrong, and who can mend it.
+"""The error tree: every error that ltx-flows raises, and who can mend it.
 
 LtxFlowsError
 ├── InputRejected          the user mends it: HTTP 422, exit 2, never retried, billed 0; all in rejections.py
@@ -52,27 +52,27 @@ class LtxFlowsError(Exception):
 
 
 class TransientError(LtxFlowsError):
-    """Something outside that may pass by itself; Prefect tries again."""
+    """A fault outside of ltx-flows that may pass by itself; Prefect tries again."""
 
 
 class DownloadInterrupted(TransientError):
-    """The other side stopped answering or sent fewer bytes than promised."""
+    """A download whose other side stopped answering or sent fewer bytes than promised."""
 
 
 class ProgramKilled(TransientError):
-    """A program that we run was ended by a signal that we did not send: what it has made so far counts for nothing."""
+    """A program of ours that was ended by a signal we did not send: its output so far counts for nothing."""
 
 
 class TrainingInterrupted(TransientError):
-    """The training process was killed; tried again, it goes on from its last checkpoint."""
+    """A training process that was killed; tried again, the training goes on from its last checkpoint."""
 
 
 class MachineNotReady(LtxFlowsError):
-    """Something on this machine has to be set up first. Exit 1."""
+    """A fault in the set-up of this machine, to be mended first. Exit 1."""
 
 
 class MissingTool(MachineNotReady):
-    """A program from the operating system's packages is not installed."""
+    """A missing program from the operating system's packages."""
 
     def __init__(self, tool: str, package: str) -> None:
         super().__init__(tool, package)
@@ -83,7 +83,7 @@ class MissingTool(MachineNotReady):
 
 
 class BaseModelUnavailable(MachineNotReady):
-    """The base model's folder or Hub id does not load."""
+    """A base model whose folder or Hub id does not load."""
 
 
 class BaseModelNotHere(BaseModelUnavailable):
@@ -91,67 +91,67 @@ class BaseModelNotHere(BaseModelUnavailable):
 
 
 class EncodingFailed(MachineNotReady):
-    """An encoder of the base model gives numbers that are not finite; they are never kept."""
+    """An encoder of the base model that gives numbers which are not finite; such numbers are never kept."""
 
 
 class DeviceFailed(MachineNotReady):
-    """The device reported a fault in the middle of a training, and did so again after it went on."""
+    """A fault of the device in the middle of a training that came back after the training went on."""
 
 
 class TrainingHung(MachineNotReady):
-    """The training process said nothing for too long, and did so again after it went on from its checkpoint."""
+    """A training process that said nothing for too long, and again after it went on from its checkpoint."""
 
 
 class DeviceFull(MachineNotReady):
-    """A training does not fit the device's memory, even at its most frugal."""
+    """A training that does not fit the device's memory, even at its most frugal."""
 
 
 class CheckpointMismatch(MachineNotReady):
-    """A training's checkpoint is damaged or of another job: never overwritten, never restarted from silently."""
+    """A training checkpoint that is damaged or of another job: never overwritten, never restarted from silently."""
 
 
 class ServerUnavailable(MachineNotReady):
-    """No Prefect server could be reached or started."""
+    """A Prefect server that could not be reached or started."""
 
 
 class StoreDamaged(LtxFlowsError):
-    """An artifact is gone or differs from what was written."""
+    """An artifact that is gone or differs from what was written."""
 
 
 class ConditionError(LtxFlowsError):
-    """A condition does not fit the clip it is applied to."""
+    """A condition that does not fit the clip it is applied to."""
 
 
 class TrainingDiverged(LtxFlowsError):
-    """The adapter's losses, gradients or previews are not finite any more. Never published, billed 0."""
+    """An adapter whose losses, gradients or previews are not finite any more. Never published, billed 0."""
 
 
 class TrainingFailed(LtxFlowsError):
-    """The training process ended before the adapter was written. Billed 0."""
+    """A training process that ended before the adapter was written. Billed 0."""
 
 
 class StoreUnavailable(TransientError):
-    """A store or its outputs did not answer, or broke off."""
+    """A store or output folder that did not answer, or broke off."""
 
 
 class LedgerUnavailable(TransientError):
-    """The ledger's database did not answer, or did not take the row."""
+    """A ledger database that did not answer, or did not take the row."""
 
 
 class StoreFull(MachineNotReady):
-    """No space is left where a file should go."""
+    """A place that has no space left for a file."""
 
 
 class StoreRefused(MachineNotReady):
-    """A place may not be read or written by us."""
+    """A place that may not be read or written by us."""
 
 
 class DatabaseDamaged(MachineNotReady):
-    """A database file is cut or garbled. It is never replaced silently: that could bill a run twice."""
+    """A database file that is cut or garbled. It is never replaced silently: that could bill a run twice."""
 
 
 def store_error(where: str, error: BaseException, *, refused: bool = False) -> LtxFlowsError:
-    """What a fault of the file system or the network means: which place it is, and what would mend it."""
+    """The error for a fault of the file system or the network: names the place, and what would mend the fault."""
     number = getattr(error, "errno", None)
     if number in FULL:
         return StoreFull(f"no space is left for {where}; free some, with `ltx-flows cache prune` or by hand")
@@ -161,6 +161,6 @@ def store_error(where: str, error: BaseException, *, refused: bool = False) -> L
 
 
 def _short(error: BaseException) -> str:
-    """Its first line: further ones may quote a signed request."""
+    """First line of an error's text: further lines may quote a signed request."""
     text = (str(error).splitlines() or [""])[0].split("?", 1)[0]
     return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__

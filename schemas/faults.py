@@ -1,4 +1,4 @@
-"""Faults found in several places, told together, so that a user mends them in one go."""
+"""Several input faults collected into one error, so that a user mends them in one go."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -10,7 +10,7 @@ Second = TypeVar("Second")
 
 
 def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-    """Do both, one after the other, even if the first is refused.
+    """Call both functions, one after the other, even if the first is refused.
 
     Raises:
         InputRejected: all that was wrong with either.
@@ -20,7 +20,7 @@ def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[
 
 
 def all_of(works: Iterable[Callable[[], Any]]) -> tuple[Any, ...]:
-    """Do all, one after the other, even if some are refused.
+    """Call all functions, one after the other, even if some are refused.
 
     Raises:
         InputRejected: all that were refused, together.
@@ -38,6 +38,6 @@ def all_of(works: Iterable[Callable[[], Any]]) -> tuple[Any, ...]:
 
 
 def refuse(faults: Sequence[InputRejected]) -> NoReturn:
-    """Raise what was found wrong: one fault as itself, several together, none of them twice."""
+    """Raise the faults that were found: one as itself, several together, none of them twice."""
     different = list({str(fault.details()): fault for fault in faults}.values())  # one file may be named by two fields
     raise different[0] if len(different) == 1 else Rejections(different)

@@ -1,4 +1,4 @@
-"""Which files an archive has for each sample: roles, suffixes, extensions."""
+"""Dataset layouts: the roles, suffixes and extensions of the files that an archive has for each sample."""
 
 from schemas.media import Frozen, Modality, Role
 
@@ -17,7 +17,7 @@ class Slot(Frozen):
 
 
 class Layout(Frozen):
-    """Which files an archive has for each sample."""
+    """The files that an archive has for each sample."""
 
     modality: Modality  # that is asked for; names faults and reports
     slots: tuple[Slot, ...]

@@ -40,12 +40,12 @@ class Bucket(Frozen):
         return audio_steps(self.seconds)
 
     def at(self, fps: float) -> "Bucket":
-        """The same bucket at another frame rate: as many frames, so another length in seconds."""
+        """The bucket at another frame rate: as many frames, so another length in seconds."""
         return Bucket.of(self.picture.model_copy(update={"fps": fps})) if self.picture else self
 
 
 class FitOptions(Frozen):
-    """How the user wants clips brought to the bucket."""
+    """The user's options for fitting clips to the bucket."""
 
     auto_scale: bool = False
     normalize: bool = True
@@ -88,7 +88,7 @@ class Skipped(Frozen):
 
 
 class FittedVideo(Frozen):
-    """Exactly the frames that the video encoder sees: what to decode and through which filters."""
+    """The frames that the video encoder sees, exactly: the window to decode and the filters it goes through."""
 
     source: str  # sha256 of the file
     seek_seconds: float  # 0.0, or half a frame before a scene's first frame
@@ -101,7 +101,7 @@ class FittedVideo(Frozen):
 
 
 class FittedAudio(Frozen):
-    """Exactly the samples that the audio encoder sees."""
+    """The sound samples that the audio encoder sees, exactly."""
 
     source: str  # sha256 of the file
     start_seconds: float  # of the window, on the file's own clock; silence before its beginning when negative
@@ -128,7 +128,7 @@ class Clip(Frozen):
 
 
 class FittedSample(Frozen):
-    """A sample whose clips are settled."""
+    """A sample with its fitted clips."""
 
     name: str
     caption: str

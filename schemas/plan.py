@@ -1,7 +1,7 @@
-"""What is learned from what: the streams of a training, and the conditions each is generated under.
+"""Plans: the streams that a training or a preview generates, and the conditions each is generated under.
 
 A plan is all that tasks and models know of an endpoint. Which tracks have to be decoded, which encoders and which
-adapter targets are needed: all of it is read off the plan.
+adapter targets are needed is read off the plan.
 """
 
 from functools import reduce
@@ -14,7 +14,7 @@ from schemas.media import Frozen, Modality, Role
 
 
 class Kept(Frozen):
-    """What of a target is given clean, and therefore not learned."""
+    """The parts of a target that are given clean, and therefore not learned."""
 
     opening: int = 0  # latent steps
     region: bool = False  # the cells outside the white region of the sample's mask
@@ -27,7 +27,7 @@ class Kept(Frozen):
 
 
 class Track(Frozen):
-    """One modality of one role: what is decoded and encoded on its own."""
+    """One modality of one role, decoded and encoded on its own."""
 
     role: Role
     modality: Modality
@@ -36,7 +36,7 @@ class Track(Frozen):
 
 
 class Prefix(Frozen):
-    """The opening `steps` latent steps are given clean."""
+    """Condition: the opening `steps` latent steps are given clean."""
 
     kind: Literal["prefix"] = "prefix"
     steps: int = Field(ge=1)
@@ -46,11 +46,11 @@ class Prefix(Frozen):
         return Kept(opening=self.steps)
 
     def track(self, modality: Modality) -> None:
-        """It needs no file beside the target."""
+        """None: a prefix needs no file beside the target."""
 
 
 class Mask(Frozen):
-    """Cells outside the white region of the sample's mask are given clean."""
+    """Condition: cells outside the white region of the sample's mask are given clean."""
 
     kind: Literal["mask"] = "mask"
 
@@ -59,12 +59,12 @@ class Mask(Frozen):
         return Kept(region=True)
 
     def track(self, modality: Modality) -> Track:
-        """The mask's file."""
+        """The track of the mask's file."""
         return Track(role="mask", modality=modality)
 
 
 class Reference(Frozen):
-    """Clean tokens of the reference clip stand in front of the target's (in-context LoRA).
+    """Condition: clean tokens of the reference clip stand in front of the target's (in-context LoRA).
 
     The reference may be smaller by `downscale` and slower by `temporal_scale`; its positions are scaled back.
     """
@@ -78,7 +78,7 @@ class Reference(Frozen):
         return Kept()
 
     def track(self, modality: Modality) -> Track:
-        """The reference's file, and what becomes of it."""
+        """The track of the reference's file, with the factors by which it is made smaller and slower."""
         scales = {"downscale": self.downscale, "temporal_scale": self.temporal_scale}
         return Track(role="reference", modality=modality, **scales)
 
@@ -93,21 +93,21 @@ class Generated(Frozen):
 
     @property
     def kept(self) -> Kept:
-        """What all conditions together give clean."""
+        """The parts of the target that all conditions together give clean."""
         return reduce(or_, (condition.kept for condition in self.conditions), Kept())
 
     def tracks(self, modality: Modality) -> tuple[Track, ...]:
-        """The files that conditions need beside the target."""
+        """Tracks that the conditions need beside the target."""
         found = (condition.track(modality) for condition in self.conditions)
         return tuple(track for track in found if track)
 
     def reference(self, modality: Modality) -> Track | None:
-        """The clip that stands beside the target, if there is one."""
+        """The track of the reference clip, if the stream has one."""
         return next((track for track in self.tracks(modality) if track.role == "reference"), None)
 
 
 def generate(*conditions: Prefix | Mask | Reference) -> Generated:
-    """Conditions that give tokens in place come first, a reference, which lengthens the sequence, last."""
+    """A generated stream: conditions in place come first, a reference, which lengthens the sequence, last."""
     return Generated(conditions=conditions)
 
 
@@ -128,13 +128,13 @@ class Plan(Frozen):
 
     @property
     def tracks(self) -> tuple[Track, ...]:
-        """All that a training sample has to bring."""
+        """All tracks that a training sample has to bring."""
         targets = tuple(Track(role="target", modality=modality) for modality in self.modalities)
         return targets + self._conditioning_tracks()
 
     @property
     def given_tracks(self) -> tuple[Track, ...]:
-        """All that a validation sample has to bring: a target only where some of it is kept."""
+        """All tracks that a validation sample has to bring: a target only where some of it is kept."""
         kept = (modality for modality, stream in self.streams.items() if stream.kept)
         return tuple(Track(role="target", modality=modality) for modality in kept) + self._conditioning_tracks()
 

@@ -1,4 +1,4 @@
-"""What previews are generated from: the files that validation samples bring, each for its track."""
+"""Validation samples with their files: the input of previews, each file for its track."""
 
 from schemas.media import Frozen, MediaFile
 from schemas.plan import Track

@@ -1,4 +1,4 @@
-"""What is kept or shown of a request, and what its client is told of this machine."""
+"""Redaction: requests and log lines without secrets, and messages to clients without details of this machine."""
 
 import re
 from typing import Any
@@ -23,7 +23,7 @@ LONGEST_LINE = 200
 
 
 def in_a_line(error: BaseException) -> str:
-    """An error for our log, without the body of an answer: what Prefect says of a request repeats it."""
+    """An error as one line of our log, without the body of an answer: Prefect's errors repeat the request."""
     return f"{type(error).__name__}: {error}".splitlines()[0].partition(" - Response:")[0][:LONGEST_LINE]
 
 
@@ -38,5 +38,5 @@ _OF_THIS_MACHINE = re.compile(
 
 
 def for_clients(text: str) -> str:
-    """What a client of the API is told: without paths, addresses and host names of this machine and its neighbours."""
+    """A message for a client of the API: without paths, addresses and host names of this machine and its neighbours."""
     return _OF_THIS_MACHINE.sub(HIDDEN, text)

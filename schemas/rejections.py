@@ -1,4 +1,4 @@
-"""What is wrong with a request or its data, in the words of an HTTP 422: the user mends it, and it costs nothing.
+"""Rejections of a request or its data, in the words of an HTTP 422: the user mends them, and they cost nothing.
 
 The tree of all errors is drawn in errors.py.
 """
@@ -33,7 +33,7 @@ class Detail(BaseModel):
 
 
 def bounded(details: Sequence[Detail]) -> list[Detail]:
-    """The first faults, each with as much of what was sent as shows which one is meant."""
+    """The first faults, each with as much of the input as shows which value is meant."""
     first = [_short(detail) for detail in details[:MOST_FAULTS]]
     if (more := len(details) - len(first)) > 0:
         first.append(Detail(loc=details[0].loc[:1], msg=f"and {more} more faults", type="too_many_faults"))
@@ -51,14 +51,14 @@ def _shown(value: Any) -> Any:  # any JSON
 
 
 class InputRejected(LtxFlowsError):
-    """The request or its data is wrong. HTTP 422, exit 2, never retried, billed 0."""
+    """A request or its data that is wrong. HTTP 422, exit 2, never retried, billed 0."""
 
     def details(self) -> list[Detail]:
         raise NotImplementedError
 
 
 class RequestRejected(InputRejected):
-    """Fields of the request are wrong; every one of them is listed."""
+    """Wrong fields of a request; every one of them is listed."""
 
     def __init__(self, faults: Sequence[Detail]) -> None:
         super().__init__(faults)
@@ -160,7 +160,7 @@ class DuplicateName(DataRejected):
 
 @dataclass(eq=False)
 class MissingRole(DataRejected):
-    """A sample lacks one of the files that its layout asks for."""
+    """A sample that lacks one of the files its layout asks for."""
 
     type = "invalid_archive"
     message = "{file}: its {role} is missing; add {wanted}"
@@ -170,7 +170,7 @@ class MissingRole(DataRejected):
 
 @dataclass(eq=False)
 class NothingFound(DataRejected):
-    """The archive holds no sample at all."""
+    """An archive that holds no sample at all."""
 
     type = "archive_file_count_below_minimum"
     message = "{file}: no sample found; wanted files of type {supported_extensions}"
@@ -200,7 +200,7 @@ class SilentClip(DataRejected):
 
 @dataclass(eq=False)
 class NothingLeft(DataRejected):
-    """Every sample was skipped, each for its own reason."""
+    """A data set whose samples were all skipped, each for its own reason."""
 
     type = "{kind}_duration_too_short"
     message = "All training {plural} are too short to be trainable: {skipped}"
@@ -211,7 +211,7 @@ class NothingLeft(DataRejected):
 
 @dataclass(eq=False)
 class ClipTooShort(DataRejected):
-    """A validation clip is shorter than what it must give."""
+    """A validation clip shorter than the part it must give."""
 
     type = "{kind}_duration_too_short"
     message = "{file}: have {have}, need {need}; {remedy}"

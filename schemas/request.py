@@ -1,4 +1,4 @@
-"""What may be asked: the fields that endpoints share, their bounds and the rules between them.
+"""Request fields that endpoints share, their bounds and the rules between them.
 
 The Prefect form, the OpenAPI document and the README are made from these titles and descriptions. A rule between
 fields is a validator on the later of them, so that one wrong field does not hide another.
@@ -47,7 +47,7 @@ def refuse(kind: LiteralString, message: str, **context: Any) -> PydanticCustomE
 
 
 def _no_controls(text: str) -> str:
-    """Databases refuse some control characters, terminals obey others."""
+    """The text, unless it holds a control character: databases refuse some of them, terminals obey others."""
     found = next((each for each in text if ord(each) < 32 or 127 <= ord(each) < 160), None)
     if found is not None and found not in LINE_ENDS_AND_TABS:
         place = text.index(found)
@@ -85,7 +85,7 @@ class ValidationSample(Form):
     )
 
     def media(self) -> dict[tuple[Role, Modality], str]:
-        """The field that brings each track in."""
+        """The request field that brings each track in."""
         raise NotImplementedError
 
     def given(self, tracks: tuple[Track, ...], where: Loc) -> tuple[tuple[Track, str, Loc], ...]:
@@ -147,7 +147,7 @@ class TrainRequest(Form):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the dataset report says of the request itself: fields that are accepted and have no effect."""
+        """Notes for the dataset report on the request itself: fields that are accepted and have no effect."""
         return ()
 
     @property
@@ -214,7 +214,7 @@ class VideoTrainRequest(TrainRequest):
         return ()
 
     def _splits(self) -> bool:
-        """Only a mode that splits unless told otherwise splits at all: where samples have several files, none does."""
+        """Whether clips are split: only in modes that do so by default; where samples have several files, none does."""
         return self.split_input_into_scenes and bool(type(self).model_fields["split_input_into_scenes"].default)
 
 

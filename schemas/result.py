@@ -1,4 +1,4 @@
-"""What comes out: files, the bill, the dataset report, the answer of `plan`."""
+"""Results: the files of a run, its bill, the dataset report, and the answer of `plan`."""
 
 from decimal import Decimal
 from typing import Literal

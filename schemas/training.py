@@ -1,4 +1,4 @@
-"""How an adapter is trained and previewed: what changes it besides the data."""
+"""Parameters of a training and its previews: everything besides the data that changes the adapter."""
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ SEED = 42
 
 
 class Training(Frozen):
-    """What changes the adapter besides the data: its size, its schedule, its seed, and the samples in a step."""
+    """Parameters that change the adapter besides the data: size, schedule, seed, and the samples in a step."""
 
     rank: int
     steps: int
@@ -23,7 +23,7 @@ class Training(Frozen):
 
 
 class Previewing(Frozen):
-    """How previews are generated between optimisation steps."""
+    """Parameters of the previews that are generated between optimisation steps."""
 
     plan: Plan
     bucket: Bucket

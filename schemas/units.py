@@ -22,7 +22,7 @@ def video_frames(steps: int) -> int:
 
 
 def audio_steps(seconds: float) -> int:
-    """Seconds -> latent steps, half to even as the official code rounds."""
+    """Seconds -> latent steps, rounded half to even as in the official code."""
     return round(AUDIO_STEPS_PER_SECOND * seconds)
 
 

@@ -1,1 +1,1 @@
-"""The training loop: steps, batches, memory, speed, random state."""
+"""The training loop: steps, batches, memory, acceleration, random state."""

@@ -1,4 +1,4 @@
-"""What makes a step faster and leaves what it computes as it is: the attention kernel, and compiled blocks."""
+"""Acceleration without changing results: the attention kernel, and compiled blocks."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def worth_compiling(wanted: Compile, device: torch.device, steps: int, *, visits
 def compile_blocks(module: LoraTraining, batch: Sequence[Streams], backend: str = "inductor") -> str | None:
     """Train through compiled blocks from here on: one graph for all of them, or two where the first has no gradient.
 
-    Takes a step for trial, on the longest sample, and leaves the blocks as they were if they cannot be compiled here.
+    A step is taken for trial, on the longest sample; blocks that cannot be compiled here are left as they were.
 
     Returns:
         Why they were left, or nothing.

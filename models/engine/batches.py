@@ -1,4 +1,4 @@
-"""Brings samples to the training, in an order and with noise that follow from the seed and the step alone.
+"""Training batches, in an order and with noise that follow from the seed and the step alone.
 
 A resumed run therefore repeats what an uninterrupted one does, and several devices share the samples out.
 """
@@ -20,7 +20,7 @@ Move = Callable[[Tensor], Tensor]
 
 
 class Feed:
-    """One batch per step. Counts steps, and goes on from where a checkpoint was taken.
+    """Iterator over batches, one per step; counts steps, and goes on from the step of a checkpoint.
 
     The next batch is noised, and for a GPU pinned, in a thread while this one is computed: nothing waits.
     """
@@ -43,18 +43,18 @@ class Feed:
         return self.schedule.steps
 
     def draws(self, step: int) -> range:
-        """Which of all draws this device takes in a step: none is taken twice."""
+        """Indices of the draws that this device takes in a step: no draw is taken twice."""
         first = (step * self.devices + self.rank) * self.schedule.batch
         return range(first, first + self.schedule.batch)
 
     def batch(self, step: int) -> Batch:
-        """What this device learns from in a step, on the CPU."""
+        """The batch that this device learns from in a step, on the CPU."""
         seed = self.schedule.seed
         chosen = ((draw, self.samples[sample_index(draw, len(self.samples), seed)]) for draw in self.draws(step))
         return tuple(training_streams(sample, generator_of("noise", seed, draw)) for draw, sample in chosen)
 
     def worst(self) -> Batch:
-        """A batch of the sample that makes the longest sequence: where it fits, all do."""
+        """A batch of the sample with the longest sequence: where this batch fits, all do."""
         lengths = [sum(each.tokens.latent.shape[1] for each in sample.values()) for sample in self.samples]
         longest = self.samples[lengths.index(max(lengths))]
         return self._there(
@@ -79,16 +79,16 @@ class Feed:
         return moved(batch, lambda tensor: tensor.to(self.device, non_blocking=True))
 
     def state_dict(self) -> dict[str, int]:
-        """Kept in Lightning's checkpoint."""
+        """The state kept in Lightning's checkpoint."""
         return {"done": self.done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Called by Lightning before the first step of a resumed run."""
+        """Restore the state; called by Lightning before the first step of a resumed run."""
         self.done = state["done"]
 
 
 def moved(batch: Batch, move: Move) -> Batch:
-    """The same batch with every tensor elsewhere."""
+    """The batch with every tensor moved elsewhere."""
     return tuple({modality: _moved(stream, move) for modality, stream in streams.items()} for streams in batch)
 
 

@@ -1,4 +1,4 @@
-"""Whether a training fits the device, tried out before step 1, and how many blocks must be computed twice for it."""
+"""Memory preflight: a trial before step 1 shows if a training fits the device, and how many blocks to recompute."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ OPTIMISER_BYTES = 8  # of AdamW's two moments per trained number
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a trial step found."""
+    """Result of a trial step: the blocks to recompute, and the memory that was measured."""
 
     tokens: int
     layers: int
@@ -57,13 +57,13 @@ def preflight(
 
 
 def blocks_to_recompute(layers: int, free_bytes: int, bytes_per_block: int) -> int:
-    """As few as the memory allows: every block that is remembered instead costs its activations."""
+    """The fewest blocks that the memory allows: every block remembered instead costs its activations."""
     remembered = max(0, free_bytes) // max(1, bytes_per_block)
     return max(0, layers - remembered)
 
 
 def block_bytes(module: LoraTraining, batch: Sequence[Streams], layers: int) -> int:
-    """What remembering one block's activations costs, counted on the last one."""
+    """Bytes of one block's activations if they are remembered, counted on the last block."""
     counted = []
     for recomputed in (layers, layers - 1):
         module.recomputed = recomputed
@@ -72,7 +72,7 @@ def block_bytes(module: LoraTraining, batch: Sequence[Streams], layers: int) -> 
 
 
 def remembered_bytes(module: LoraTraining, batch: Sequence[Streams]) -> int:
-    """What the forward pass of a batch keeps for its backward pass, weights left out, each storage once."""
+    """Bytes that a batch's forward pass keeps for its backward pass, without weights, each storage counted once."""
     ours = {weight.untyped_storage().data_ptr() for weight in module.base[0].parameters() if not weight.is_meta}
     kept: dict[int, int] = {}
 
@@ -93,14 +93,14 @@ def _same(tensor: Any) -> Any:
 
 
 def trial(module: LoraTraining, batch: Sequence[Streams]) -> None:
-    """One step forward and back that leaves nothing behind."""
+    """Take one step forward and back that leaves nothing behind."""
     torch.stack([module.losses(streams) for streams in batch]).mean(0).sum().backward()  # type: ignore[no-untyped-call]
     for weight in module.adapter:
         weight.grad = None
 
 
 def _free_bytes(device: torch.device, peak: int) -> int:
-    """What is left beside the peak: others' memory counts as taken, our own cache as free."""
+    """Bytes left beside the peak: others' memory counts as taken, our own cache as free."""
     free, total = torch.cuda.mem_get_info(device)
     ours = torch.cuda.memory_reserved(device)
     return int(free + ours - peak - SPARE * total)

@@ -1,4 +1,4 @@
-"""The random generators of a process: seeded at the start, kept in checkpoints, set back on resume.
+"""The random generators of a process: seeded at the start, kept in checkpoints, restored on resume.
 
 Sigma and noise come from generators of their own; these are kept so that no library's draw can tell a resumed run from
 an uninterrupted one.
@@ -20,9 +20,9 @@ def seed_all(seed: int) -> None:
 
 
 def repeat_exactly(wanted: bool) -> None:
-    """Let the same sums give the same bytes, on a GPU too; to be said before a device is first used.
+    """Make the same sums give the same bytes, on a GPU too; to be called before a device is first used.
 
-    torch then also fills every new tensor, to show who reads what nobody has written: a kernel for each, left out here.
+    torch then also fills every new tensor, to reveal reads of unwritten memory: a kernel for each, switched off here.
     """
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the device is first used
@@ -42,7 +42,7 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Set the generators back."""
+    """Restore the states of the generators."""
     name, words, position, has_gauss, cached = states["numpy"]
     random.setstate(states["python"])
     np.random.set_state((name, words.numpy().astype(np.uint32), position, has_gauss, cached))

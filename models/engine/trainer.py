@@ -26,10 +26,11 @@ LONGEST_WAIT = timedelta(hours=2)  # of the other devices, while the first one g
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast an adapter is trained.
+    """Training schedule: steps, learning rate, seed and batch size.
 
-    `batch` is what one device learns from in one step. N devices at batch 1 do what one device does at batch N: as many
-    steps, N samples in each, the mean of their gradients (equal up to the order in which the gradients are added).
+    `batch` is the number of samples that one device learns from in one step.
+    N devices at batch 1 do the same as one device at batch N: as many steps, N samples in each, the mean of their
+    gradients (equal up to the order in which the gradients are added).
     """
 
     steps: int
@@ -39,7 +40,7 @@ class Schedule:
 
 
 def sample_index(draw: int, samples: int, seed: int) -> int:
-    """Which sample the `draw`-th step trains on: every epoch goes through all of them in an order of its own."""
+    """Index of the sample for the `draw`-th draw: every epoch goes through all samples in an order of its own."""
     epoch, place = divmod(draw, samples)
     return _order(epoch, samples, seed)[place]
 
@@ -51,10 +52,10 @@ def _order(epoch: int, samples: int, seed: int) -> list[int]:
 
 
 class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not typed here
-    """Trains the adapter that `add_adapter` attached, on what a `models.engine.batches.Feed` brings.
+    """LightningModule that trains the adapter of `add_adapter` on the batches of a `models.engine.batches.Feed`.
 
-    What a step measured stays on the device: whoever wants to read it waits for the device, and may do so seldom.
-    It goes backward and updates by itself ("manual optimisation"): Lightning's automatic one costs a small model 3 %.
+    Measurements of a step stay on the device: reading them waits for the device, so they should be read seldom.
+    Backward pass and update are called here ("manual optimisation"): Lightning's automatic one costs a small model 3 %.
     """
 
     automatic_optimization = False
@@ -90,7 +91,7 @@ class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not t
         self.measured = Measured(tokens * self.trainer.world_size, self._over_devices(losses.detach()), norm)
 
     def clip(self) -> Tensor:
-        """Limit the norm of all gradients to 1; what it was before."""
+        """Limit the norm of all gradients to 1; return the norm before."""
         return nn.utils.clip_grad_norm_(self.adapter.parameters(), CLIP_NORM).detach()
 
     def _over_devices(self, losses: Tensor) -> Tensor:
@@ -100,19 +101,19 @@ class LoraTraining(LightningModule):  # type: ignore[misc]  # Lightning is not t
         return losses
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW as torch has it, its rate falling linearly to a tenth over all steps; fused: one kernel, not ten."""
+        """AdamW as torch has it, fused (one kernel, not ten); the rate falls linearly to a tenth over all steps."""
         optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=self.schedule.learning_rate, fused=True)
         lr_scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, total_iters=self.schedule.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: tuple[Streams, ...], device: torch.device, dataloader_idx: int) -> Any:
-        """The feed has put it there already; Lightning would copy every dataclass."""
+        """The batch as it is: the feed has put it on the device; Lightning would copy every dataclass."""
         return batch
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one optimisation step was, over all devices; its tensors are still being computed."""
+    """Measurements of one optimisation step, over all devices; the tensors are still being computed."""
 
     tokens: int
     losses: Tensor  # [number of modalities]

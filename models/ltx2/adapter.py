@@ -1,4 +1,4 @@
-"""The trained LoRA: where it attaches, how it is written and read.
+"""The LoRA adapter: the modules it attaches to, and its file format.
 
 One file format loads everywhere (docs/ltx2.md, E): the official key names, bfloat16, no alpha keys, alpha == rank.
 """
@@ -77,7 +77,7 @@ def _weights(transformer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def export(transformer: nn.Module) -> dict[str, Tensor]:
-    """The adapter as it is written: official keys, bfloat16, on the CPU."""
+    """The adapter's tensors as they are written: official keys, bfloat16, on the CPU."""
     return {key: weight.detach().to("cpu", torch.bfloat16).contiguous() for key, weight in _weights(transformer)}
 
 
@@ -98,7 +98,7 @@ def save(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str])
 
 
 def _sort_metadata(path: Path) -> None:
-    """safetensors writes metadata in an order that differs from call to call (a hash map of Rust)."""
+    """Sort a file's metadata: safetensors writes it in an order that differs from call to call (a hash map of Rust)."""
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -117,7 +117,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def lora_metadata(plan: Plan) -> dict[str, str]:
-    """What a player has to know beside the weights: the reference's factors, where they are not 1."""
+    """Metadata that a player needs beside the weights: the reference's factors, where they are not 1."""
     reference = plan.video.reference("video") if plan.video else None
     factors = {}
     if reference and reference.downscale != 1:
@@ -143,7 +143,7 @@ def file_bytes(transformer: nn.Module, rank: int, modalities: tuple[Modality, ..
 
 
 def _header_bytes(shapes: Iterable[tuple[str, tuple[int, int]]]) -> int:
-    """safetensors' JSON header: tensors by name, their places in the file, padded to eight bytes."""
+    """Bytes of safetensors' JSON header: tensors by name, their places in the file, padded to eight bytes."""
     header: dict[str, object] = {"__metadata__": {}}
     offset = 0
     for key, (rows, columns) in sorted(shapes):

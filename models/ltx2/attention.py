@@ -11,7 +11,7 @@ ADA, HOPPER = (8, 9), (9, 0)
 def pick_attention(device: torch.device, deterministic: bool) -> str:
     """The fastest attention here, by diffusers' name: FlashAttention 3, cuDNN's, FlashAttention 2, or torch's choice.
 
-    Where every run must give the same bytes it is torch's own, the only one whose backward pass promises that.
+    Where every run must give the same bytes: torch's own, the only one whose backward pass promises that.
     """
     if device.type != "cuda" or deterministic:
         return "native"
@@ -24,7 +24,7 @@ def pick_attention(device: torch.device, deterministic: bool) -> str:
 
 
 def use_attention(model: ModelMixin, device: torch.device, deterministic: bool) -> str:
-    """Let a model use it; diffusers' default is torch's own."""
+    """Set a model to the attention of `pick_attention`, and return its name; diffusers' default is torch's own."""
     name = pick_attention(device, deterministic)
     if name != "native":
         model.set_attention_backend(name)

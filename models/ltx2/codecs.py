@@ -1,4 +1,4 @@
-"""Frames, sound and prompts -> what the transformer reads: normalised latents and text."""
+"""Encoders and decoders: frames, sound and prompts -> normalised latents and text features, and latents back."""
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ class AudioEncoder:
 
 
 class TextEncoder:
-    """A prompt -> the text that each stream attends to."""
+    """A prompt -> the text features that each stream attends to."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, text_encoder: nn.Module, connectors: nn.Module) -> None:
         self.tokenizer, self.text_encoder, self.connectors = tokenizer, text_encoder, connectors
@@ -91,7 +91,7 @@ class TextEncoder:
         return {"video": video[0].cpu(), "audio": audio[0].cpu()}
 
     def _words(self, prompt: str) -> list[int]:
-        """At most 1024 tokens behind the mark of a beginning, which some tokenizers leave out."""
+        """Token ids of a prompt: at most 1024, the start token first, which some tokenizers leave out."""
         words: list[int] = self.tokenizer(prompt.strip(), add_special_tokens=True).input_ids
         beginning = self.tokenizer.bos_token_id
         if words[:1] != [beginning]:
@@ -128,7 +128,7 @@ class AudioDecoder:
     def decode(self, latent: Tensor) -> Tensor:
         """Normalised latents [T, 128] -> float32 [2, (4 T - 3) * 480] at 48 kHz on the CPU.
 
-        That is a little shorter than T / 25 seconds (docs/ltx2.md, G): pad or trim where a length is promised.
+        The waveform is a little shorter than T / 25 seconds (docs/ltx2.md, G): pad or trim where a length is promised.
         """
         plain = latent.to(self.device, torch.float32)
         plain = plain * self.vae.get_buffer("latents_std") + self.vae.get_buffer("latents_mean")

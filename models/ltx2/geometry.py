@@ -1,4 +1,4 @@
-"""Where latent cells lie: positions in seconds and pixels, and which cells a mask covers."""
+"""Geometry of latent cells: their positions in seconds and pixels, and which cells a mask covers."""
 
 from functools import lru_cache
 

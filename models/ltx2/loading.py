@@ -1,4 +1,4 @@
-"""Loading the base model, one component at a time; the tiny and the real one go the same way."""
+"""Loading the base model, one component at a time; the tiny model and the real one go the same way."""
 
 import hashlib
 import json
@@ -34,17 +34,17 @@ BETWEEN_STREAMS = ("audio_to_video_", "video_to_audio_", "video_a2v_", "audio_a2
 
 
 def is_tiny(base_model: str) -> bool:
-    """Whether its weights are random and its previews noise."""
+    """Whether the base model is the tiny one, whose weights are random and whose previews are noise."""
     return base_model == TINY
 
 
 def is_here(base_model: str) -> bool:
-    """Whether it is a folder of this machine, or made on it; else it is the id of a model on the Hub."""
+    """Whether the base model is a folder of this machine, or made on it; any other name is an id on the Hub."""
     return is_tiny(base_model) or Path(base_model).expanduser().is_dir()
 
 
 def resolve(base_model: str, home: Path) -> str:
-    """`tiny` -> the folder of the tiny bundle, built once, and anew where it is damaged; else the folder itself.
+    """The base model's folder; of `tiny` the tiny bundle's, which is built once, and anew where it is damaged.
 
     One process at a time: see tasks/base_model.py.
 
@@ -65,7 +65,7 @@ def resolve(base_model: str, home: Path) -> str:
 
 
 def _check_lengths(folder: Path) -> None:
-    """Notice weight files that a broken download or copy has cut, before anything is computed with the others."""
+    """Refuse weight files that a broken download or copy has cut, before anything is computed with the others."""
     for path in sorted(folder.glob("*/*.safetensors")):
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -82,7 +82,7 @@ def _check_lengths(folder: Path) -> None:
 
 
 def pick_device(wanted: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU."""
+    """The device of a setting: `auto` is CUDA where there is one, else the CPU."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(wanted)
@@ -92,19 +92,19 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:
-    """Of the frozen base: bfloat16 on a GPU; float32 on the CPU, where bfloat16 is slow."""
+    """The dtype of the frozen base: bfloat16 on a GPU; float32 on the CPU, where bfloat16 is slow."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """`torch.bfloat16` -> the dtype of this name."""
+    """The dtype of a name such as `torch.bfloat16`."""
     dtype = getattr(torch, name.removeprefix("torch."))
     assert isinstance(dtype, torch.dtype)
     return dtype
 
 
 def fingerprint(base: str, component: str) -> str:
-    """What a component's weights are, for cache keys: sha256 over its files.
+    """Fingerprint of a component's weights, for cache keys: sha256 over its files.
 
     Small files count whole; weight files by name, size and 64 evenly spaced blocks, so that 40 GB stay cheap.
     """
@@ -168,7 +168,7 @@ def load_transformer(
 ) -> LTX2VideoTransformer3DModel:
     """The transformer, frozen, with only the weights that these streams need.
 
-    What belongs to an absent stream stays on the meta device: sound alone reads 6.6 GB of 38 (docs/ltx2.md, A).
+    Weights of an absent stream stay on the meta device: sound alone reads 6.6 GB of 38 (docs/ltx2.md, A).
     Weights kept in 8 bits are made from `dtype` in main memory: the device never holds both.
 
     Args:
@@ -217,7 +217,7 @@ def _check_generation(model: LTX2VideoTransformer3DModel, base: str) -> None:
 def _blocks_to_send_away(
     model: LTX2VideoTransformer3DModel, wanted: set[str], dtype: torch.dtype, kept_as: BaseWeights, device: torch.device
 ) -> int:
-    """As few as leave a share of the device to activations; the CPU has all of them in its own memory anyway."""
+    """The fewest blocks that leave a share of the device to activations; on the CPU none need to be sent away."""
     if device.type != "cuda":
         return 0
     free, total = torch.cuda.mem_get_info(device)
@@ -235,7 +235,7 @@ def _blocks_to_send_away(
 
 
 def _move(model: nn.Module, device: torch.device) -> None:
-    """Everything to the device but the weights that only visit it: those are pinned, so that they travel fast."""
+    """Move all weights to the device but those that only visit it, which are pinned, so that they travel fast."""
     for module in model.modules():
         visitor = isinstance(module, StoredLinear) and module.visits is not None
         for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
@@ -273,7 +273,7 @@ def _load(base: str, component: str, read: Callable[[Path], nn.Module], device: 
 
 
 def _folder(base: str, component: str) -> Path:
-    """Where a component's files are on this machine."""
+    """The folder of a component's files on this machine."""
     folder = Path(base).expanduser() / component
     if not folder.is_dir():
         raise BaseModelUnavailable(f"{base} has no folder {component}; {ADVICE}")

@@ -1,6 +1,6 @@
 """A tiny base model: the real classes of LTX-2.3 with narrow, random weights, for demos and tests.
 
-Widths shrink; latents, tokens, positions and the file layout stay those of the real model. What it generates is noise.
+Widths shrink; latents, tokens, positions and the file layout stay those of the real model. All outputs are noise.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ TEXT_WIDTH, TEXT_LAYERS, TEXT_TOKENS = 32, 2, 1024  # real: 3840, 48, 1024
 def build(folder: Path) -> None:
     """Write the bundle in diffusers' layout: identical files each time, and the caller's random state is untouched.
 
-    Beside them stand their checksums, so that a bundle of which a power cut left a part is not taken for a whole one.
+    Checksums are written beside the files, so that a bundle cut short by a power cut is not taken for a whole one.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -48,7 +48,7 @@ def build(folder: Path) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether all files of a bundle are what was written."""
+    """Whether all files of a bundle have the content that was written."""
     try:
         return bool(json.loads((folder / CHECKSUMS).read_text()) == _checksums(folder))
     except (FileNotFoundError, ValueError):
@@ -215,7 +215,7 @@ def _scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 @torch.no_grad()
 def _with_statistics(vae: nn.Module) -> nn.Module:
-    """Per-channel statistics away from the identity, as in a real checkpoint: a missed normalisation shows."""
+    """A VAE with channel statistics away from the identity, as in a real checkpoint: a missed normalisation shows."""
     mean, std = vae.get_buffer("latents_mean"), vae.get_buffer("latents_std")
     mean.copy_(0.1 * torch.randn_like(mean))
     std.copy_(1 + 0.2 * torch.rand_like(std))

@@ -31,7 +31,7 @@ class StreamInput:
 
 @dataclass(frozen=True)
 class _Names:
-    """What diffusers calls a stream's modules, and the rows of its table for the attention between streams."""
+    """Diffusers' names for the modules of a stream, and the rows of its table for the attention between streams."""
 
     own: str
     scale_shift: str
@@ -72,7 +72,7 @@ _NAMES: dict[Modality, _Names] = {
 
 @dataclass(frozen=True)
 class _Crossing:
-    """What a stream brings to the attention between streams."""
+    """Inputs of one stream to the attention between streams."""
 
     rotary: Rotary
     times: Tensor  # [B, 2, 4 D]  scale and shift at sigma 0 and at the stream's sigma
@@ -81,7 +81,7 @@ class _Crossing:
 
 @dataclass(frozen=True)
 class _Stream:
-    """All that blocks need of one stream beside its hidden states."""
+    """Inputs of the blocks for one stream, beside its hidden states."""
 
     names: _Names
     noisy: Tensor  # [B, L, 1]    bool, False where the token is at sigma 0
@@ -209,13 +209,13 @@ def _attend(block: nn.Module, x: Tensor, stream: _Stream, skip: bool) -> Tensor:
 
 
 def _attention(module: nn.Module, x: Tensor, **more: object) -> Tensor:
-    """What the module's forward does, without its look at the processor's signature: 96 times a step that shows."""
+    """The module's forward without its look at the processor's signature, which shows at 96 calls a step."""
     attended: Tensor = module.processor(module, x, **more)  # type: ignore[operator]
     return attended
 
 
 def _cross(block: nn.Module, hidden: Hidden, streams: dict[Modality, _Stream]) -> Hidden:
-    """Each stream asks the other; both see the other as it was before this step."""
+    """Attention between the streams: each sees the other as the other was before this step."""
     asking: Hidden = {}
     asked: Hidden = {}
     gates: Hidden = {}

@@ -115,7 +115,7 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None
 def product_back(gradient: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
     """A gradient [N, out] back through a frozen weight [out, in] -> [N, in].
 
-    The weight's scales belong to what is summed over here, so they go into the gradient before it is rounded.
+    The weight's scales belong to the axis that is summed over here, so they go into the gradient before it is rounded.
     """
     if scale is None or not multiplies_fp8(gradient, weight):
         return gradient @ dequantize(weight, scale, gradient.dtype)
@@ -140,14 +140,14 @@ def quantize(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def dequantize(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The weight as it is computed with."""
+    """The weight in the dtype that is computed in."""
     return weight if scale is None else weight.to(dtype) * scale.to(dtype)
 
 
 def store_linears(model: nn.Module, kept_as: BaseWeights, visits: Offload | None = None, visiting: int = 0) -> None:
     """Keep the weights of all linear layers inside the layers of a model in 8 bits, one after the other.
 
-    Those outside (embeddings of time and position, in- and output) are few, and errors in them reach every token.
+    Layers outside (embeddings of time and position, in- and output) are few, and errors in them reach every token.
 
     Args:
         visits: of the model's device, for the weights of the first `visiting` layers, which stay where they are.

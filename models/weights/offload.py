@@ -1,7 +1,7 @@
-"""Weights that live in main memory and visit the device for as long as they are computed with.
+"""Weight offloading: weights live in main memory and visit the device only while they are computed with.
 
-For a device that cannot hold the base model. What came after a weight the last time is copied while that weight is
-computed with, forward and backward each in its own order, so that copying and computing overlap.
+For a device that cannot hold the base model. While a weight is computed with, the one that followed it last time is
+copied, forward and backward each in its own order, so that copying and computing overlap.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ Place = tuple[int, bool]  # which weight, and whether on the way back
 
 
 class Offload:
-    """The comings and goings of one model's weights on one device."""
+    """The copies of one model's weights to and from one device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -25,7 +25,7 @@ class Offload:
         self.coming: dict[Place, Tensor] = {}
 
     def here(self, weight: Tensor, *, back: bool = False) -> Tensor:
-        """The weight on the device. Nothing of it stays there once the caller has let it go."""
+        """The weight on the device. Its copy is freed once the caller has let it go."""
         place = (weight.data_ptr(), back)
         visitor = self.coming.pop(place, None)
         if visitor is None:
@@ -50,7 +50,7 @@ class Offload:
             return weight.to(self.device, non_blocking=True)
 
     def _arrived(self, visitor: Tensor) -> None:
-        """Let the computing stream wait for the copying one, and keep the memory until it has computed with it."""
+        """Make the computing stream wait for the copying one, and keep the memory until it has computed with it."""
         if self.stream is not None:
             computing = torch.cuda.current_stream(self.device)
             computing.wait_stream(self.stream)
@@ -58,6 +58,6 @@ class Offload:
 
 
 def layers_to_send_away(layers: int, layer_bytes: int, other_bytes: int, free_bytes: int, spare_bytes: int) -> int:
-    """How many layers' weights stay in main memory: as few as leave `spare_bytes` of the device to the training."""
+    """Number of layers whose weights stay in main memory: as few as leave `spare_bytes` to the training."""
     room = free_bytes - spare_bytes - other_bytes
     return layers - max(0, min(layers, room // max(1, layer_bytes)))

@@ -29,7 +29,7 @@ class AudioToAudio(AudioTrainRequest):
 
 
 def plan(request: AudioToAudio, bucket: Bucket) -> Plan:
-    """What is learned from what."""
+    """The streams to learn, and the conditions that each is generated under."""
     return Plan(audio=generate(Reference()))
 
 

@@ -65,7 +65,7 @@ def _shorter_than(prefix: float, span: float, what: str) -> None:
 
 
 def plan(request: AudioExtendPrefix, bucket: Bucket) -> Plan:
-    """What is learned from what."""
+    """The streams to learn, and the conditions that each is generated under."""
     return Plan(audio=generate(Prefix(steps=opening_steps(request.conditioning_seconds))))
 
 

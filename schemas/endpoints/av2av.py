@@ -88,7 +88,7 @@ class VideoToVideo(VideoTrainRequest):
 
 
 def plan(request: VideoToVideo, bucket: Bucket) -> Plan:
-    """What is learned from what."""
+    """The streams to learn, and the conditions that each is generated under."""
     scaled = Reference(
         downscale=request.reference_downscale_factor, temporal_scale=request.reference_temporal_scale_factor
     )

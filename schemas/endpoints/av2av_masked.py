@@ -31,7 +31,7 @@ class MaskedVideoToVideo(VideoTrainRequest):
 
 
 def plan(request: MaskedVideoToVideo, bucket: Bucket) -> Plan:
-    """What is learned from what."""
+    """The streams to learn, and the conditions that each is generated under."""
     return Plan(video=generate(Mask(), Reference()), audio=generate(Reference()))
 
 

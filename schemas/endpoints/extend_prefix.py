@@ -86,7 +86,7 @@ def _shorter_than(prefix: int, clip_field: str, clip_frames: int) -> None:
 
 
 def plan(request: ExtendPrefix, bucket: Bucket) -> Plan:
-    """What is learned from what."""
+    """The streams to learn, and the conditions that each is generated under."""
     assert bucket.picture is not None
     opening_seconds = request.conditioning_frames / bucket.picture.fps  # clips and previews have rates of their own
     given = min(opening_steps(opening_seconds), bucket.audio_steps - 1)  # at 200 fps and more, rounding could give all

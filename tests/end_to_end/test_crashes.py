@@ -32,8 +32,9 @@ from tests.support.chains import (
 from tests.support.crashing import STEPS
 from tests.support.flaky import Flaky
 from tests.support.machines import Machine, deploy, until
+from tests.support.sweeps import swept
 
-pytestmark = pytest.mark.slow(seconds=150)
+pytestmark = pytest.mark.slow(seconds=90)
 
 NAME = "audio-extend-prefix"
 AT_ITS_END = 10**9
@@ -57,7 +58,7 @@ def whole(ground):
     return reference(ground, NAME)
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["typed again", "on two machines in turn"])
+@pytest.fixture(scope="module", params=swept([1, 2], short=1), ids=["typed again", "on two machines in turn"])
 def chain(request, ground, whole):
     """A run that is killed once in each step, at a random touch of it, and then let go on to its end."""
     chain = Chain(request.param, len(STEPS), NAME, request.param == 2, request.param, random.Random(6))
@@ -163,7 +164,7 @@ def test_a_run_whose_worker_is_lost_goes_on_with_the_worker_of_another_machine(g
     assert [bill["run_id"] for bill in bills] == [str(run.id)]
 
 
-@pytest.mark.parametrize("share", [0.05, 0.3])
+@pytest.mark.parametrize("share", swept([0.05, 0.3], short=1))
 def test_a_run_on_s3_that_fails_now_and_then_waits_and_goes_on(ground, whole, share):
     chain = Chain(int(1000 * share), 0, NAME, True, 1, random.Random(0))
     with Flaky(ground.s3["AWS_ENDPOINT_URL"], share, seed=3) as service:

@@ -34,6 +34,7 @@ def whole(ground):
     return reference(ground, NAME)
 
 
+@pytest.mark.long
 def test_a_run_whose_power_is_cut_ends_in_the_same_bytes_with_one_bill(ground, whole, tmp_path):
     with Disk(tmp_path) as disk:
         moment = random.Random(11).uniform(8, 12)

@@ -25,6 +25,7 @@ from tests.support.browser import CHROMIUM, Browser
 from tests.support.clips import zipped
 from tests.support.requests import FRAMES, HEIGHT, WIDTH, small_requests
 from tests.support.service import Receiver, Service, small_request, until
+from tests.support.sweeps import swept
 
 pytestmark = [pytest.mark.slow(seconds=360), pytest.mark.timeout(600)]
 
@@ -136,10 +137,12 @@ def forms():
 
 
 @pytest.fixture(scope="module")
-def trained(service, browser, forms):
-    """A finished run of every endpoint, by its name: each started by filling its form, where there is a browser."""
+def trained(request, service, browser, forms):
+    """A finished run of every endpoint that a test names, each started by its form where there is a browser."""
     (service.files / "small").mkdir()
-    requests = small_requests(service.files / "small")
+    here = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    asked = {item.callspec.params.get("name") for item in here}
+    requests = {name: body for name, body in small_requests(service.files / "small").items() if name in asked}
     started = {}
     for name, body in requests.items():
         if browser is None:
@@ -157,14 +160,14 @@ def trained(service, browser, forms):
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", ENDPOINTS)
+@pytest.mark.parametrize("name", swept(ENDPOINTS, short=2))
 def test_the_run_form_shows_every_field_with_title_description_and_default(trained, forms, name):
     for field, info in ENDPOINTS[name].request.model_fields.items():
         assert info.title in forms[name] and info.description in forms[name], field
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", ENDPOINTS)
+@pytest.mark.parametrize("name", swept(ENDPOINTS, short=2))
 def test_a_run_started_by_its_form_is_seen_to_finish_with_its_artifacts(service, browser, trained, name):
     run_id = trained[name]["id"]
     shown = browser.open_run(run_id, "Artifacts")
@@ -178,8 +181,9 @@ def test_a_run_started_by_its_form_is_seen_to_finish_with_its_artifacts(service,
     )
 
 
-def test_a_pair_of_sounds_trains_end_to_end(service, trained):
-    made = service.outputs(trained["ic-lora/a2a"]["id"])
+@pytest.mark.parametrize("name", swept(["ic-lora/a2a"], short=0))
+def test_a_pair_of_sounds_trains_end_to_end(service, trained, name):
+    made = service.outputs(trained[name]["id"])
     assert moved(made) and not (made / "preview.mp4").exists()
     sound, rate = soundfile.read(made / "preview.wav")
     assert len(sound) == 4 * round(9 / 24 * rate)  # twice a reference and its result, 9 frames of 24 a second each
@@ -188,8 +192,9 @@ def test_a_pair_of_sounds_trains_end_to_end(service, trained):
     assert {"a_reference.wav", "a_target.wav", "manifest.json"} <= debugged(made)
 
 
-def test_a_pair_of_films_trains_end_to_end_on_a_reference_of_half_the_frames(service, trained):
-    made = service.outputs(trained["ic-lora/av2av"]["id"])
+@pytest.mark.parametrize("name", swept(["ic-lora/av2av"], short=0))
+def test_a_pair_of_films_trains_end_to_end_on_a_reference_of_half_the_frames(service, trained, name):
+    made = service.outputs(trained[name]["id"])
     assert moved(made) and not (made / "preview.wav").exists()
     with safe_open(made / "lora.safetensors", "pt") as file:
         assert file.metadata()["reference_temporal_scale_factor"] == "2"
@@ -199,8 +204,9 @@ def test_a_pair_of_films_trains_end_to_end_on_a_reference_of_half_the_frames(ser
     assert np.abs(shown[:17] - shown[17:]).mean() > 6
 
 
-def test_a_triplet_trains_end_to_end_and_keeps_what_is_black(service, trained):
-    made = service.outputs(trained["av2av-masked"]["id"])
+@pytest.mark.parametrize("name", swept(["av2av-masked"], short=0))
+def test_a_triplet_trains_end_to_end_and_keeps_what_is_black(service, trained, name):
+    made = service.outputs(trained[name]["id"])
     assert moved(made)
     frames = film(made / "preview.mp4", 2 * FRAMES, 3 * WIDTH)[:, :HEIGHT]
     source, reference, shown = (frames[:, :, WIDTH * n : WIDTH * n + WIDTH] for n in range(3))

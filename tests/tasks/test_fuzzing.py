@@ -21,8 +21,9 @@ from tasks.dataset.matching import match_samples
 from tasks.fit import fit_samples
 from tasks.storage.store import keep
 from tests.support import clips
+from tests.support.sweeps import swept
 
-pytestmark = pytest.mark.slow(seconds=60)
+pytestmark = pytest.mark.slow(seconds=15)
 
 ARCHIVES, MEDIA, RANDOM = 1770, 180, 50  # cases of each kind; only the last two start programs
 BATCHES = 10
@@ -145,7 +146,7 @@ def seeds(tmp_path_factory):
 # --- the passes ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch", range(BATCHES))
+@pytest.mark.parametrize("batch", swept(range(BATCHES), short=2))
 def test_broken_archives_are_accepted_or_refused(workplace, batch):
     layouts = (PLAIN_AUDIO, PLAIN_VIDEOS, MASKED_PAIRS)
 
@@ -164,7 +165,7 @@ def fitted(name, content):
     fit_samples((sample,), bucket, tracks, FITTING)
 
 
-@pytest.mark.parametrize("batch", range(BATCHES))
+@pytest.mark.parametrize("batch", swept(range(BATCHES), short=2))
 def test_broken_media_are_accepted_or_refused(workplace, seeds, batch):
     def case(number):
         chance = random.Random(f"media {number}")
