@@ -143,7 +143,7 @@ def _deploy(options: argparse.Namespace, out: TextIO) -> None:
 
 
 def _bills(options: argparse.Namespace, out: TextIO) -> None:
-    from tasks.ledger.database import as_csv, bills, table  # noqa: PLC0415
+    from tasks.ledger.bills import as_csv, bills, table  # noqa: PLC0415
 
     private_home()
     rows = bills()

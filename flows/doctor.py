@@ -10,7 +10,7 @@ from models.ltx2 import loading as base_model
 from schemas.errors import BaseModelNotHere, LtxFlowsError
 from schemas.settings import settings
 from tasks.base_model import base
-from tasks.ledger.database import bills
+from tasks.ledger.bills import bills
 from tasks.media.ffmpeg import tools
 from tasks.media.programs import PACKAGES
 

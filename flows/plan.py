@@ -6,8 +6,8 @@ from schemas.endpoint import Endpoint
 from schemas.faults import together
 from schemas.plan import Plan
 from schemas.rejections import TRAINING_DATA
+from schemas.report import PlanAnswer
 from schemas.request import TrainRequest
-from schemas.result import PlanAnswer
 from tasks.dataset.archive import extract_archive
 from tasks.dataset.inspect import inspect
 from tasks.dataset.matching import match_samples

@@ -11,16 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from models.conditions import condition, source_of, start
+from models.ltx2.spec import CHANNELS, LAST_SIGMA, SHIFT, STG_BLOCK
 from models.ltx2.transformer import StreamInput, velocities
 from models.tokens import Grid, Tokens, latent_of, tokens_of
 from schemas.errors import ConditionError
 from schemas.media import Bucket, Modality, Role
 from schemas.plan import Generated, Plan
 from schemas.units import LATENT_CELL, video_steps
-
-CHANNELS = 128
-STG_BLOCK = 28
-SHIFT, LAST_SIGMA = 2.05, 0.1  # of the schedule: that of 4096 tokens whatever the size, ending at 0.1 before 0
 
 Given = Mapping[tuple[Role, Modality], Tensor]
 Context = Mapping[Modality, Tensor]
@@ -62,11 +59,6 @@ class _Target:
     positive: Tensor
     negative: Tensor
     grid: Grid
-
-
-def stg_block_of(layers: int) -> int:
-    """The block whose self-attention STG skips: 28, or the last but one of a smaller model."""
-    return STG_BLOCK if layers > STG_BLOCK + 1 else max(layers - 2, 0)
 
 
 def sigma_schedule(steps: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""The nine steps: plain functions that touch files, and under each a thin Prefect task."""
+"""The nine steps of the pipeline: plain functions that touch files, and under each a thin Prefect task."""

@@ -1,4 +1,4 @@
-"""The base model of the settings: what the user calls it, which version, where it is, and what its weights are."""
+"""The base model of the settings: its name, its revision, its folder, and the fingerprints of its weights."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -27,7 +27,7 @@ COMPONENTS = (*ENCODERS, "transformer", "vocoder")
 
 
 class Base(Frozen):
-    """A base model that this installation trains; of the Hub at one revision, so that a run never mixes two."""
+    """A base model that this installation trains; one of the Hub has one revision, so that a run never mixes two."""
 
     id: str
     revision: str | None = None
@@ -42,7 +42,7 @@ class Base(Frozen):
 
     @property
     def location(self) -> str:
-        """Its folder on this machine; a machine that goes on with another one's run fetches it first.
+        """Folder of the base model on this machine; a machine that continues another one's run fetches the model first.
 
         Raises:
             BaseModelUnavailable: it cannot be fetched, or is damaged.
@@ -51,14 +51,14 @@ class Base(Frozen):
 
 
 class Precision(Frozen):
-    """How precisely this machine computes what goes through the base model: part of what its results depend on."""
+    """Numerical precision of this machine's computations with the base model: part of what results depend on."""
 
     dtype: str
     text_encoder: BaseWeights
 
 
 def precision() -> Precision:
-    """Of the device and the settings of this process."""
+    """The precision of this process's device and settings."""
     dtype = base_model.pick_dtype(base_model.pick_device(settings().device))
     return Precision(dtype=str(dtype), text_encoder=settings().text_encoder_weights)
 
@@ -92,7 +92,7 @@ def _located(name: str, revision: str | None, home: str) -> str:
 
 
 def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
-    """Within a run and its retries it is looked up once; another run looks again."""
+    """Cache key: a run and its retries look the base model up once; another run looks again."""
     return f"base/v2/{context.task_run.flow_run_id}/{key_of(arguments['name'])}"
 
 
@@ -106,7 +106,7 @@ def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
     retry_condition_fn=worth_retrying,
 )
 def base_model_of(name: str) -> Base:
-    """The base model, fetched where it is not here yet, and known by its weights."""
+    """The base model, fetched where it is not here yet, with the fingerprints of its weights."""
     if base_model.is_here(name):
         found = _described(name, None, str(settings().home_folder))
     else:
@@ -120,7 +120,7 @@ def base_model_of(name: str) -> Base:
 
 
 def _pinned(name: str) -> str:
-    """The revision of this run: asked of the Hub once, whichever machine goes on with it."""
+    """The revision for this run: asked of the Hub once, whichever machine continues the run."""
     note = f"{PINS}/{current_run()}"
     if known := store().read_text(note):
         return known

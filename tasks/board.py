@@ -1,6 +1,6 @@
-"""What a run's page shows while the run goes: written by a thread, left out where Prefect does not answer.
+"""The run page's live updates: written by a thread, left out where Prefect does not answer.
 
-Showing progress must never hold up or end what it is the progress of: a training outlives the server around it.
+Showing progress must never hold up or end the work that is shown: a training outlives the server around it.
 """
 
 import contextvars
@@ -23,7 +23,7 @@ Work = Callable[[], object]
 
 
 class Board:
-    """Things to be shown, each under a name; of one name only the latest is."""
+    """Updates waiting to be shown, each under a name; of each name only the latest is kept."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, Work] = {}
@@ -32,7 +32,7 @@ class Board:
         threading.Thread(target=self._show_all, name="board", daemon=True).start()
 
     def show(self, name: str, work: Work) -> None:
-        """Show this when there is time, as the run that asks for it."""
+        """Queue an update, to be shown in the context of the run that asks for it."""
         context = contextvars.copy_context()
         with self._changed:
             self._waiting.pop(name, None)
@@ -40,7 +40,7 @@ class Board:
             self._changed.notify_all()
 
     def drain(self, seconds: float) -> None:
-        """Wait until all is shown, but not for longer."""
+        """Wait until all updates are shown, but not longer than this."""
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds)
 
@@ -68,7 +68,7 @@ class Board:
                     self._changed.notify_all()
 
     def _again(self, name: str, work: Work) -> None:
-        """Unless something newer waits under its name."""
+        """Queue a failed update again, unless a newer one waits under its name."""
         with self._changed:
             self._waiting.setdefault(name, work)
 

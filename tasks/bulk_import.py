@@ -1,5 +1,5 @@
-"""Thousands of modules at once: a quarter of the time that torch, diffusers and Lightning take to import goes into
-looking for garbage among them, which there is none of.
+"""Bulk imports without garbage collection: a quarter of the time that torch, diffusers and Lightning take to import
+goes into looking for garbage among their thousands of modules, where there is none.
 """
 
 import gc
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def in_bulk() -> Iterator[None]:
-    """Import without collecting garbage, and never look at what was imported again, not even when the process ends."""
+    """Import without collecting garbage, and never scan the imported modules again, not even when the process ends."""
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,8 @@
-"""debug_dataset: an archive that a person can open, with the clips as the model saw them.
+"""Debug dataset: an archive that a person can open, with the clips as the model saw them.
 
 One film per sample with the target's sound: reference, mask and target side by side over the prompt. The given opening
-of a target is framed; of a mask white is what its author drew, grey the cells that are regenerated because of it.
-Beside it the prompt, every sound (and its given opening), and one manifest of all windows, filters and gains.
+of a target is framed; in a mask, white is the region its author drew, grey the cells regenerated because of that.
+Beside each film the prompt, every sound (and its given opening), and one manifest of all windows, filters and gains.
 """
 
 import json
@@ -50,7 +50,7 @@ def debug_dataset(samples: tuple[FittedSample, ...], plans: tuple[Plan, ...], tr
 def write_debug_dataset(
     path: Path, samples: tuple[FittedSample, ...], plans: tuple[Plan, ...], trigger_phrase: str, progress: Shown
 ) -> None:
-    """Every sample's clips and prompt, and the manifest of all."""
+    """Write every sample's clips and prompt, and the manifest of all."""
     manifest = []
     with zipfile.ZipFile(path, "w") as archive:
         for done, (sample, plan) in enumerate(zip(samples, plans, strict=True), start=1):
@@ -64,7 +64,7 @@ def write_debug_dataset(
 
 
 def _files(folder: Path, sample: FittedSample, plan: Plan, prompt: str) -> Iterator[tuple[str, Path]]:
-    """Name in the archive and a file that is there until the next one is asked for."""
+    """Each file with its name in the archive; a file exists until the next one is asked for."""
     text, film, wav = folder / "prompt.txt", folder / "clip.mp4", folder / "clip.wav"
     text.write_text(prompt, encoding="utf-8")
     yield f"{sample.name}.txt", text
@@ -94,7 +94,7 @@ def _pictures(sample: FittedSample, plan: Plan) -> dict[str, Tensor]:
 
 
 def opened(mask: Tensor) -> Tensor:
-    """A mask, uint8 [F, H, W, 3], with the cells that it opens in grey around its white."""
+    """A mask, uint8 [F, H, W, 3], with the latent cells that it opens in grey around its white."""
     white = white_pixels(mask)
     cells = regenerated_cells(white).repeat_interleave(LATENT_CELL, 1).repeat_interleave(LATENT_CELL, 2)
     later = cells[1:].repeat_interleave(FRAMES_PER_STEP, 0)
@@ -103,7 +103,7 @@ def opened(mask: Tensor) -> Tensor:
 
 
 def frame_in_place(frames: Tensor) -> None:
-    """Draw a frame around every picture of [F, H, W, 3]: these are given."""
+    """Draw a frame around every picture of [F, H, W, 3], which marks them as given."""
     for width, colour in EDGES:
         for edge in (frames[:, :width], frames[:, -width:], frames[:, :, :width], frames[:, :, -width:]):
             edge.fill_(colour)

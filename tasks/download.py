@@ -13,9 +13,9 @@ from tasks.storage.store import key_of
 
 
 def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
-    """Within a run and its retries a URL is fetched once; another run looks again, as its bytes may have changed.
+    """Cache key: a run and its retries fetch a URL once; another run fetches again, as the bytes may have changed.
 
-    Of a file of this machine it is seen at once whether they have.
+    For a file of this machine, its size and time show at once whether they have.
     """
     return f"download/v2/{context.task_run.flow_run_id}/{key_of(arguments['url'], state_of(arguments['url']))}"
 

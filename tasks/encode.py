@@ -1,7 +1,7 @@
-"""Clips -> latents, captions -> text features: one artifact each, reused by every run that asks for the same.
+"""Encode: clips -> latents, captions -> text features: one artifact each, reused by every run that asks for the same.
 
-A latent's key holds what the encoder sees and the encoder's weights, and nothing else: not the prefix, not the rank,
-not the caption, not the role. The same clip as target here and as reference there is encoded once.
+A latent's cache key holds the encoder's input and weights, and nothing else: not the prefix, not the rank, not the
+caption, not the role. The same clip as target here and as reference there is encoded once.
 """
 
 import time
@@ -42,7 +42,7 @@ Asked = tuple[str, Content]  # a role and its clip, or "text" and a prompt
 
 
 class Reused(NamedTuple):
-    """What was there already, and the seconds that it once took to make."""
+    """Number of artifacts that were reused, and the seconds that they once took to make."""
 
     artifacts: int
     seconds: float
@@ -60,13 +60,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Encoders:
-    """What encodes: the base model, and how precisely it is computed."""
+    """The encoders of a base model, with the precision of their computation."""
 
     model: Base
     precision: Precision
 
     def wanted_latent(self, role: Role, content: FittedVideo | FittedAudio, mask_frames: int | None = None) -> Wanted:
-        """The latent of a clip, or for a mask the cells that it opens: those need no encoder."""
+        """The latent of a clip, or the cells that a mask opens, which need no encoder."""
         if role == "mask":
             return replace(_wanted("mask", content, {}, "exact"), seen=mask_frames or 1)
         if isinstance(content, FittedVideo):
@@ -105,7 +105,7 @@ def encode_clips(
     progress: Callable[[int, int], None],
     use: Callable[[Sequence[Artifact]], None] = lambda artifacts: None,
 ) -> tuple[Latents, Reused, int]:
-    """Encode what the store lacks; the manifest of all of it, what was reused and how many were encoded."""
+    """Encode what the store lacks; return the manifest of all, what was reused, and how many were encoded."""
     wanted = _all_wanted(samples, previews, negative_prompt, encoders)
     notes = {want.address: note for want in wanted.values() if (note := store().note(want.address))}
     reused = Reused(len(notes), sum(note.seconds for note in notes.values()))
@@ -168,7 +168,7 @@ def encode(
     model: Base,
     precision: Precision,
 ) -> Latents:
-    """Latents of all clips and text features of all captions, in one task, because encoders are loaded once."""
+    """Encode latents of all clips and text features of all captions, in one task, because encoders are loaded once."""
     prompted = tuple(s.model_copy(update={"caption": with_trigger(s.caption, trigger_phrase)}) for s in samples)
     progress = Progress("encode", "Clips and captions encoded")
     encoders = Encoders(model, precision)
@@ -179,19 +179,19 @@ def encode(
 
 
 def found(wanted: Wanted) -> Artifact:
-    """The artifact of something that has been encoded."""
+    """The artifact of a latent or text feature that has been encoded."""
     artifact = store().find(wanted.address)
     assert artifact is not None, wanted.address
     return artifact
 
 
 def missing_of(wanted: Iterable[Wanted]) -> list[Wanted]:
-    """What the store lacks."""
+    """The artifacts that the store lacks."""
     return [want for want in wanted if store().find(want.address) is None]
 
 
 def encode_missing(missing: Iterable[Wanted], encoders: Encoders, progress: Callable[[int, int], None]) -> None:
-    """Encode and publish what nobody else on this machine is encoding, and wait for what somebody is."""
+    """Encode and publish what no other run on this machine is encoding, and wait for what others encode."""
     rest = list(missing)
     total = len(rest)
     while rest:
@@ -208,7 +208,7 @@ def encode_missing(missing: Iterable[Wanted], encoders: Encoders, progress: Call
 
 
 def _encode_all(wanted: list[Wanted], encoders: Encoders) -> Iterator[Wanted]:
-    """Kind by kind, so that only one encoder is in memory; each as soon as it is published."""
+    """Encode kind by kind, so that only one encoder is in memory; yield each artifact as soon as it is published."""
     for kind, encoder in _ENCODERS.items():
         begun = time.monotonic()
         for want, tensors in encoder([want for want in wanted if want.kind == kind], encoders):
@@ -246,7 +246,7 @@ def _texts(wanted: list[Wanted], encoders: Encoders) -> Made:
 
 
 def _ahead(wanted: list[Wanted], decode: Callable[[Wanted], Tensor]) -> Iterator[tuple[Wanted, Tensor]]:
-    """Each with its decoded content; the next one is decoded while this one is encoded."""
+    """Each with its decoded content; the next one is decoded while the current one is encoded."""
     with ThreadPoolExecutor(1, "decode") as pool:
         coming = [pool.submit(decode, want) for want in wanted[:1]]
         for index, want in enumerate(wanted):

@@ -8,5 +8,5 @@ from tasks.step import step
 
 @step("extract", version=2)
 def extract(archive: MediaFile) -> Extracted:
-    """Archive -> its files, known by their content; nothing is unpacked into folders."""
+    """Archive -> its files, known by their content hashes; nothing is unpacked into folders."""
     return extract_archive(archive)

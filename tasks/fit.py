@@ -1,4 +1,4 @@
-"""Fit: settle for every clip exactly what the model will see, and check that it decodes."""
+"""Fit: settle for every clip the exact frames and sound that the model will see, and check that they decode."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,18 +32,18 @@ Shown = Callable[[int, int], None]
 
 @step("fit", version=4)
 def fit(samples: tuple[Sample, ...], bucket: Bucket, tracks: tuple[Track, ...], fitting: FitOptions) -> Fitted:
-    """Samples -> what is seen of each; those that are too short are skipped with their reason."""
+    """Samples -> the frames and sound seen of each; samples that are too short are skipped with their reason."""
     return fit_samples(samples, bucket, tracks, fitting, Progress("fit", "Clips checked"))
 
 
 @step("fit-previews", version=5)
 def fit_previews(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: FitOptions) -> Fitted:
-    """Validation samples -> what is given of each."""
+    """Validation samples -> the frames and sound given of each."""
     return fit_all_given(previews, plan, bucket, fitting)
 
 
 class Check(Frozen):
-    """What decoding a clip showed."""
+    """Result of decoding a clip."""
 
     gain: float = 1.0
     mask_frames: int | None = None  # that a mask's file has
@@ -52,7 +52,7 @@ class Check(Frozen):
 
 @dataclass(frozen=True)
 class _Part:
-    """One track of one role of a sample, and what to call it in messages."""
+    """One track of one role of a sample, and its name in messages."""
 
     sample: str
     role: Role
@@ -68,7 +68,7 @@ def fit_samples(
     fitting: FitOptions,
     progress: Shown | None = None,
 ) -> Fitted:
-    """Settle every sample and check that each kept clip decodes to exactly what was promised.
+    """Settle every sample and check that each kept clip decodes to exactly the promised length.
 
     Raises:
         Rejections, UnreadableClip, UnsupportedFile, SilentClip, NothingLeft: as `inspect` and `settle`; or a clip

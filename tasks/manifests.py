@@ -1,16 +1,17 @@
-"""What flows from step to step: which files, clips, latents and adapters there are; never their content.
+"""Manifests that pass from step to step: which files, clips, latents and adapters there are; never their content.
 
-A manifest that names a file which is gone is refused as it is read back, and so counts as missing from the cache."""
+A manifest that names a missing file is refused as it is read back, and so counts as missing from the cache."""
 
 from pydantic import model_validator
 
 from schemas.media import FittedSample, Frozen, MediaFile, Modality, Role, Sample, Skipped
-from schemas.result import Billing, File, Suggestion, TrainingResult
+from schemas.report import Suggestion
+from schemas.result import Billing, File, TrainingResult
 from tasks.storage.store import Artifact, media_address, store
 
 
 class Downloaded(MediaFile):
-    """A file that is in the store; a manifest of one that is gone is a cache miss."""
+    """A file in the store; a manifest whose file is gone is a cache miss."""
 
     @model_validator(mode="after")
     def _present(self) -> "Downloaded":
@@ -20,7 +21,7 @@ class Downloaded(MediaFile):
 
 
 class Extracted(Frozen):
-    """The files of an archive, all of them in the store: a manifest that names one that is gone is no manifest."""
+    """The files of an archive, all of them in the store; a manifest with a missing file is refused."""
 
     archive: str
     files: tuple[MediaFile, ...]
@@ -44,7 +45,7 @@ class Matched(Frozen):
 
 
 class Fitted(Frozen):
-    """The samples that are trained on, and what became of the others."""
+    """The samples that are trained on, and the reasons for which the others are skipped."""
 
     samples: tuple[FittedSample, ...]
     skipped: tuple[Skipped, ...]
@@ -63,7 +64,7 @@ class LatentFile(Frozen):
 
 
 class EncodedSample(Frozen):
-    """A sample as the training reads it: latents by track, text features, and how fast its frames follow."""
+    """A sample as the training reads it: latents by track, text features, and its frame rate."""
 
     name: str
     prompt: str
@@ -73,7 +74,7 @@ class EncodedSample(Frozen):
 
 
 class Latents(Frozen):
-    """All that training and previews need; no tensor is in here, only where they are."""
+    """Manifest of all latents and text features that training and previews need; only addresses, no tensors."""
 
     samples: tuple[EncodedSample, ...]
     previews: tuple[EncodedSample, ...] = ()
@@ -89,7 +90,7 @@ class PreviewLatents(Frozen):
 
 
 class Adapter(Frozen):
-    """A finished training."""
+    """The adapter of a finished training."""
 
     weights: Artifact
     previews: tuple[PreviewLatents, ...]

@@ -8,5 +8,5 @@ from tasks.step import step
 
 @step("match", version=3)
 def match(extracted: Extracted, layout: Layout) -> Matched:
-    """Files -> samples; all faults of the archive together."""
+    """Files -> samples; all faults of the archive are raised together."""
     return match_samples(extracted, layout)

@@ -1,4 +1,4 @@
-"""How much the store holds, and what may go: what no recent run needs, and what killed runs have left."""
+"""Retention: how much the store holds, and which files may go: those no run needs, or killed runs have left."""
 
 import json
 import time
@@ -22,14 +22,14 @@ FORGOTTEN = (RUNS, "results", "pins")  # of runs: kept for as long as runs are
 
 
 class Pruned(NamedTuple):
-    """What was removed."""
+    """The files and bytes that were removed."""
 
     files: int
     size: int
 
 
 def usage() -> dict[str, tuple[int, int]]:
-    """(files, bytes) by kind."""
+    """(files, bytes) of the store by kind."""
     sums: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for file in store().place.files():
         files, size = sums[file.kind]
@@ -40,7 +40,7 @@ def usage() -> dict[str, tuple[int, int]]:
 def prune(older_than: float, keep_runs: float, most_bytes: int | None = None) -> Pruned:
     """Remove what is older and not needed by a run that recent; then, oldest first, until `most_bytes` are left.
 
-    What a run that is going uses or has made stays in any case, whatever is asked.
+    Files that a live run uses or has made stay in any case, whatever is asked.
 
     Args:
         older_than: seconds; younger files may belong to a run that is under way.
@@ -62,7 +62,7 @@ def prune(older_than: float, keep_runs: float, most_bytes: int | None = None) ->
 
 
 class _Needed(NamedTuple):
-    """What runs need."""
+    """Addresses that runs need."""
 
     addresses: set[str]
     made_in: float  # seconds: what is younger may have been made by a run that is going
@@ -110,7 +110,7 @@ def _noted(text: str, address: str) -> RunNote:
 
 
 def _is_orphan(file: Stored, gone: set[str]) -> bool:
-    """A note or manifest whose content has gone, now or before."""
+    """Whether a file is a note or manifest whose content has gone, now or before."""
     if file.kind in (*CONTENT, *FORGOTTEN) or not file.address.endswith((".json", ".manifest")):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Under which id a run delivers, is billed and notes what it uses."""
+"""The id under which a run delivers, is billed and records its usage."""
 
 from contextvars import ContextVar
 

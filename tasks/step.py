@@ -1,4 +1,4 @@
-"""What makes a plain function a step of the pipeline: its cache key, its retries, its progress in the UI."""
+"""Steps of the pipeline: plain functions made into Prefect tasks with a cache key, retries, and progress in the UI."""
 
 import sys
 import time
@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 
 def decoded(data: dict[str, Any]) -> Any:
-    """A part of a step's result, read back.
+    """A part of a step's result, decoded from the cache.
 
     Prefect writes the class's name beside it, and takes the bare JSON where no class has that name any more. Refused,
     the result counts as missing, and the step is done again.
@@ -65,8 +65,8 @@ def step(
     """Make a function a cached step: its arguments are its key, its result a small JSON manifest.
 
     Raise `version` when the step makes something else of the same arguments, or when its result's class has another
-    name. Artifacts have versions of their own: a step that is done again finds what it has made before. What its result
-    names is in use from then on.
+    name. Artifacts have versions of their own: a step that is done again finds the artifacts it has made before. All
+    artifacts that its result names are in use from then on.
     """
     delays = retry_delay_seconds or [5, 30]
     cached = task(
@@ -92,15 +92,15 @@ def _noting(work: Callable[P, R]) -> Callable[P, R]:
 
 
 def note_in_use(result: Any) -> None:
-    """A run uses what a step's result names, before anybody hears of it: it may be old, and pruned at any moment."""
+    """Record a result's artifacts as in use, before the result is returned: old ones may be pruned at any moment."""
     if isinstance(result, BaseModel) and (run_id := current_run()):
         record_usage(run_id, addresses_in(result))
 
 
 def effect(name: str, retry_delay_seconds: list[float]) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a function a step for the sake of what it does elsewhere: never taken from the cache.
+    """Make a function a step for its effect elsewhere: never taken from the cache.
 
-    A run that goes on does it again; so doing it twice must change nothing.
+    A run that goes on does the step again; so doing it twice must change nothing.
     """
     return task(
         task_run_name=name,
@@ -113,12 +113,12 @@ def effect(name: str, retry_delay_seconds: list[float]) -> Callable[[Callable[P,
 
 
 def worth_retrying(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
-    """Only what may pass by itself: a silent clip stays silent, a defect of ours stays one."""
+    """Whether a fault may pass by itself: a silent clip stays silent, a defect of ours stays one."""
     return isinstance(state.result(raise_on_failure=False), TransientError | OSError | httpx.HTTPError)
 
 
 class Progress:
-    """A progress bar on the run's page, and on stderr for whoever has typed the command."""
+    """A progress bar on the run's page, and on stderr for command-line users."""
 
     def __init__(self, step: str, description: str) -> None:
         self.step, self.description = step, description
@@ -153,22 +153,22 @@ class Progress:
 
 
 class Usage:
-    """The note of one run: begun with it, added to after each step, closed at its end."""
+    """The usage note of one run: begun with the run, added to after each step, closed at its end."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         note_usage(run_id, ())
 
     def note(self, *manifests: BaseModel) -> None:
-        """These are in use from now on."""
+        """Record that these manifests' artifacts are in use from now on."""
         note_usage(self.run_id, tuple(addresses_in(*manifests)))
 
     def end(self) -> None:
-        """Nothing is made any more."""
+        """Close the note: the run makes nothing any more."""
         note_usage(self.run_id, (), ended=True)
 
 
 @effect("note what is used", [2, 10, 30])
 def note_usage(run_id: str, addresses: tuple[str, ...], *, ended: bool = False) -> None:
-    """Add to what a run uses."""
+    """Add addresses to a run's usage note."""
     record_usage(run_id, addresses, ended=ended)

@@ -1,4 +1,4 @@
-"""Latents -> adapter, in a process of its own: its memory and its crashes stay out of the flow."""
+"""Train: latents -> adapter, in a process of its own, so that its memory and its crashes stay out of the flow."""
 
 import json
 import shutil
@@ -70,7 +70,7 @@ def train_adapter(
 
 
 def _run_shared(job: Job, sharing: Sharing, on_event: Callable[[Event], None]) -> list[Event]:
-    """Train, and keep the newest checkpoint where other machines reach it."""
+    """Train, and keep the newest checkpoint in the store, where other machines reach it."""
 
     def hear(event: Event) -> None:
         sharing.hear(event)
@@ -81,7 +81,7 @@ def _run_shared(job: Job, sharing: Sharing, on_event: Callable[[Event], None]) -
 
 
 def _finished(key: str) -> Adapter | None:
-    """The same training, if it has been done before."""
+    """The adapter of the same training, if it has been trained before."""
     manifest = store().read_text(f"adapters/{key}.manifest")
     try:
         return Adapter.model_validate_json(manifest) if manifest else None
@@ -90,7 +90,7 @@ def _finished(key: str) -> Adapter | None:
 
 
 def _collect(key: str, events: list[Event]) -> Adapter:
-    """Publish what the process left in its folder."""
+    """Publish the files that the process left in its folder; return the adapter."""
     finished = events[-1]
     assert isinstance(finished, Finished)
     previews = [

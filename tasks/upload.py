@@ -1,4 +1,4 @@
-"""Finished files -> OUTPUTS under the run's id, with links that a client can open."""
+"""Upload: finished files -> OUTPUTS under the run's id, with links that a client can open."""
 
 from importlib.metadata import version
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from prefect import get_run_logger
 from safetensors import safe_open
 
-from models.sampler import stg_block_of
-from schemas.result import DatasetReport
+from models.ltx2.spec import stg_block_of
+from schemas.report import DatasetReport
 from schemas.settings import settings
-from tasks.ledger.database import open_ledger
+from tasks.ledger.bills import open_ledger
 from tasks.manifests import Adapter, Delivery, Reel
 from tasks.reports.dataset_page import page
 from tasks.step import effect
@@ -36,7 +36,7 @@ def describe_adapter(weights: Artifact) -> dict[str, Any]:
 def upload_results(
     run_id: str, adapter: Adapter, reel: Reel, report: DatasetReport, config: dict[str, Any], debug: Artifact | None
 ) -> Delivery:
-    """Put everything that a run made where its user finds it."""
+    """Put all files of a run under OUTPUTS, where its user finds them."""
     outputs = Outputs(run_id)
     outputs.tidy()
     preview = outputs.put_artifact(reel.file, f"preview{reel.suffix}") if reel.file else None
@@ -54,7 +54,7 @@ def upload_results(
 
 @effect("look at outputs and ledger", [5, 30, 60])
 def open_places(run_id: str) -> None:
-    """Notice before anything is spent that the run could not be delivered or billed."""
+    """Check that the run can be delivered and billed, before anything is spent."""
     open_outputs(run_id)
     open_ledger()
 
@@ -63,7 +63,7 @@ def open_places(run_id: str) -> None:
 def upload(
     run_id: str, adapter: Adapter, reel: Reel, report: DatasetReport, config: dict[str, Any], debug: Artifact | None
 ) -> Delivery:
-    """LoRA, config, preview, report and debug data set to OUTPUTS."""
+    """Upload LoRA, config, preview, report and debug data set to OUTPUTS."""
     delivery = upload_results(run_id, adapter, reel, report, config, debug)
     get_run_logger().info("uploaded to %s/%s", settings().outputs_url, run_id)
     return delivery

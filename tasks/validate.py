@@ -1,4 +1,4 @@
-"""Preview latents of a training -> one reel to look at and listen to."""
+"""Validate: preview latents of a training -> one reel to look at and listen to."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Decoders:
-    """What decodes: the base model, and how precisely it is computed. Sound is always in float32."""
+    """The decoders of a base model, with the precision of their computation. Sound is always in float32."""
 
     model: Base
     precision: Precision
@@ -108,7 +108,7 @@ def validate(
 def write_video_reel(
     path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, decoders: Decoders, progress: Shown
 ) -> None:
-    """All segments one after the other, each over its caption; with sound where the plan has it."""
+    """Write all segments one after the other, each over its caption; with sound where the plan has it."""
     assert bucket.picture is not None and plan.video is not None
     with temporary_folder() as folder:
         sound = folder / "sound.wav" if plan.audio else None
@@ -126,7 +126,7 @@ def write_video_reel(
 def write_audio_reel(
     path: Path, segments: list[Segment], plan: Plan, bucket: Bucket, decoders: Decoders, progress: Shown
 ) -> None:
-    """All segments one after the other, as 16-bit stereo; each result after its reference, if it has one."""
+    """Write all segments one after the other, as 16-bit stereo; each result after its reference, if it has one."""
     assert plan.audio is not None
     decoder = decoders.audio()
     _write_sound(path, _sounds(segments, plan.audio, bucket, decoder, progress), decoder.sample_rate, "PCM_16")
@@ -140,7 +140,7 @@ def _pictures(segments: list[Segment], stream: Generated, decoder: VideoDecoder,
 
 
 def panels(sample: FittedSample, stream: Generated, result: Tensor) -> dict[str, Tensor]:
-    """What stands side by side, by label, with all that was given put back into the result exactly.
+    """Clips to show side by side, by label; all given frames and regions are put back into the result exactly.
 
     Args:
         sample: the validation sample as fitted.
@@ -169,7 +169,7 @@ def _sounds(
 
 
 def _result(segment: Segment, stream: Generated, bucket: Bucket, decoder: AudioDecoder) -> Waveform:
-    """[2, N], as long as the bucket, with a given opening put back exactly."""
+    """The generated sound, [2, N], as long as the bucket, with a given opening put back exactly."""
     samples = round(bucket.seconds * decoder.sample_rate)
     generated = of_length(decoder.decode(_latent(segment, "audio")).numpy(), samples)
     if steps := stream.kept.opening:
@@ -197,7 +197,7 @@ def _frames(sample: FittedSample, role: Role) -> Tensor:
 
 
 def _given_sound(sample: FittedSample, role: Role, bucket: Bucket, rate: int) -> Waveform:
-    """[2, N], as long as the bucket."""
+    """The sound of a given clip, [2, N], as long as the bucket."""
     audio = sample.clips[role].audio
     assert audio is not None
     return of_length(read_sound(audio, rate), round(bucket.seconds * rate))

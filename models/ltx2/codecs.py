@@ -4,10 +4,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from models.ltx2.mel import SAMPLE_RATE, log_mel
+from models.ltx2.mel import log_mel
+from models.ltx2.spec import SAMPLE_RATE, TEXT_TOKENS
 from schemas.media import Modality
-
-TEXT_TOKENS = 1024
 
 
 class VideoEncoder:

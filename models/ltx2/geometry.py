@@ -5,8 +5,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from models.ltx2.spec import FRAMES_PER_AUDIO_STEP, HOP, SAMPLE_RATE
 from schemas.errors import ConditionError
-from schemas.units import AUDIO_STEPS_PER_SECOND, FRAMES_PER_STEP, LATENT_CELL, video_frames
+from schemas.units import FRAMES_PER_STEP, LATENT_CELL, video_frames
 
 POSITIONS_KEPT = 32  # of the grids asked for last: every step of a training asks for the same few
 
@@ -35,8 +36,8 @@ def audio_positions(steps: int) -> Tensor:
     Source: equal to diffusers' `audio_rope.prepare_audio_coords`.
     """
     index = torch.arange(steps, dtype=torch.float32)
-    mel = (torch.stack([index, index + 1], dim=-1) * 4 + 1 - 4).clamp(min=0)
-    return (mel * 160 / (160 * 4 * AUDIO_STEPS_PER_SECOND))[None, None]
+    mel = (torch.stack([index, index + 1], dim=-1) * FRAMES_PER_AUDIO_STEP + 1 - FRAMES_PER_AUDIO_STEP).clamp(min=0)
+    return (mel * HOP / SAMPLE_RATE)[None, None]
 
 
 @lru_cache(maxsize=POSITIONS_KEPT)

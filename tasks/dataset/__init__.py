@@ -1,1 +1,1 @@
-"""What becomes of the samples of a data set: looked at, fitted or skipped."""
+"""The samples of a data set: inspected, then fitted or skipped."""

@@ -1,5 +1,6 @@
-"""Archives: looked through first, then every file into the store under its content hash. Never unpacked into folders,
-so that no name in an archive can become a path of ours. What each rule is against: docs/media-rules.md, section 5."""
+"""Archives: checked first, then every file goes into the store under its content hash. Never unpacked into folders,
+so that no name in an archive can become a path of ours. The attack behind each rule: docs/media-rules.md, section 5.
+"""
 
 import lzma
 import stat
@@ -71,7 +72,7 @@ def _opened(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_listing(path: Path, name: str) -> None:
-    """How much the archive lists, before zipfile reads it: a million entries cost a gigabyte of memory."""
+    """Bound the number of listed entries before zipfile reads them: a million entries cost a gigabyte of memory."""
     most = settings().max_archive_entries
     with path.open("rb") as file:
         file.seek(-min(path.stat().st_size, LONGEST_END + 76), 2)
@@ -90,7 +91,7 @@ def _check_listing(path: Path, name: str) -> None:
 
 
 def _check_archive(bundle: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], name: str) -> None:
-    """Its size, before anything is read."""
+    """Check the size of an archive before anything is read."""
     limits = settings()
     if not entries:
         raise ArchiveRejected(name, "the archive is empty")
@@ -139,14 +140,14 @@ def _size_fault(entry: zipfile.ZipInfo) -> str | None:
 
 
 def _check_ratio(entries: Sequence[zipfile.ZipInfo], name: str) -> None:
-    """A bomb may come in pieces, each of them below the bound for one file."""
+    """Bound the compression ratio of all entries together: a zip bomb may be split below the bound for one file."""
     total, packed = sum(entry.file_size for entry in entries), sum(entry.compress_size for entry in entries)
     if total > BOMB_BYTES and total > BOMB_RATIO * max(packed, 1):
         raise ArchiveRejected(name, f"unpacks to {total} bytes from {packed}: no set of media does")
 
 
 def _check_overlaps(path: Path, bundle: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], name: str) -> None:
-    """Entries that share bytes make a small archive unpack to any size; zipfile reads them without a word."""
+    """Refuse entries that share bytes: a small archive then unpacks to any size; zipfile reads them without a word."""
     ordered = sorted(entries, key=lambda entry: entry.header_offset)
     ends = [entry.header_offset for entry in ordered[1:]] + [bundle.start_dir]
     with path.open("rb") as file:

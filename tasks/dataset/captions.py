@@ -18,7 +18,7 @@ def read_caption(file: MediaFile) -> str:
 
 
 def decode(raw: bytes) -> str:
-    """UTF-8 with or without a mark, UTF-16 with one, else Latin-1, which every byte is valid in."""
+    """Text of a caption's bytes: UTF-8 with or without a mark, UTF-16 with one, else Latin-1, valid for every byte."""
     for mark, encoding in _MARKS.items():
         if raw.startswith(mark):
             return raw.decode(encoding, errors="replace").strip()
@@ -37,6 +37,6 @@ def with_trigger(caption: str, trigger_phrase: str) -> str:
 
 
 def _starts_with(text: str, phrase: str) -> bool:
-    """As whole words: `av` does not stand in front of `avocado`."""
+    """Whether a text starts with a phrase as whole words: `avocado` does not start with `av`."""
     text, phrase = unicodedata.normalize("NFC", text), unicodedata.normalize("NFC", phrase)
     return text.startswith(phrase) and not text[len(phrase) :][:1].isalnum()

@@ -1,4 +1,4 @@
-"""Looks at the files of samples and refuses, all together, those that cannot be what they have to be."""
+"""Inspection: each file of the samples is probed once; files that cannot play their role are refused together."""
 
 from collections.abc import Iterable, Sequence
 
@@ -21,12 +21,12 @@ VIDEO_FORMATS = (".mp4", ".mov", ".mkv", ".avi")
 
 
 def modalities_of(role: Role, tracks: Iterable[Track]) -> tuple[Modality, ...]:
-    """What is needed of a file that plays this role."""
+    """The modalities needed of a file that plays this role."""
     return tuple(track.modality for track in tracks if track.role == role)
 
 
 def look(file: MediaFile, role: Role, wanted: Sequence[Modality], where: Loc = TRAINING_DATA) -> Probe:
-    """What a file holds, if it can play its role.
+    """Probe of a file, if the file can play its role.
 
     Raises:
         UnreadableClip: it is no media file, or has no picture where one is needed.

@@ -1,4 +1,4 @@
-"""Files to samples: which file plays which role, and whose caption is whose.
+"""Matching of files to samples: the role of each file, and the caption of each sample.
 
 How ambiguous names are read: docs/media-rules.md, readings 10 to 15."""
 
@@ -18,14 +18,14 @@ from tasks.manifests import Extracted, Matched
 
 
 class _Key(NamedTuple):
-    """What two files must share to belong to one sample."""
+    """Matching key: the parts of a name that two files must share to belong to one sample."""
 
     folder: str  # "" where names are unique across the archive
     name: str
 
 
 class _Placed(NamedTuple):
-    """A media file that plays a role."""
+    """A media file with its role."""
 
     key: _Key
     base: str  # its name without suffix and extension
@@ -66,7 +66,7 @@ def match_samples(extracted: Extracted, layout: Layout) -> Matched:
 
 
 def _place(file: MediaFile, layout: Layout) -> _Placed | UnsupportedFile:
-    """The role that a file's name gives it, or why it has none."""
+    """The role that a file's name gives it, or the error that says why it has none."""
     path = PurePosixPath(unicodedata.normalize("NFC", file.name))
     extension = path.suffix.lower()
     formats = tuple(dict.fromkeys(e for slot in layout.slots for e in slot.extensions))
@@ -136,7 +136,7 @@ def _captioned(
 
 
 class _Shelf:
-    """Captions by name: an archive may have thousands."""
+    """Captions indexed by name: an archive may have thousands."""
 
     def __init__(self, layout: Layout, captions: Sequence[MediaFile]) -> None:
         self.layout = layout
@@ -148,7 +148,7 @@ class _Shelf:
             self.anywhere[self._plain(path.stem)].append(file)
 
     def captions_of(self, target: _Placed) -> list[MediaFile]:
-        """In the target's folder first; where names are unique across the archive, then anywhere."""
+        """Captions of a target: in its folder first; where names are unique across the archive, then anywhere."""
         name = self._plain(target.base)
         near = self.near.get((str(PurePosixPath(target.file.name).parent), name), [])
         return near or ([] if self.layout.folders_distinguish else self.anywhere.get(name, []))
@@ -159,7 +159,7 @@ class _Shelf:
 
 
 def _names(groups: dict[_Key, dict[Role, _Placed]], layout: Layout) -> dict[_Key, str]:
-    """Base names, with the folder where folders distinguish samples, and the extension where nothing else does."""
+    """Sample names: base names, with folders where these distinguish samples, with extensions where only they do."""
     if not layout.folders_distinguish:
         return {key: group["target"].base for key, group in groups.items()}
     plain = {key: str(PurePosixPath(key.folder) / group["target"].base) for key, group in groups.items()}

@@ -1,4 +1,4 @@
-"""Names of files in an archive: what they say of a file, and which files are none of ours."""
+"""File names in an archive: role suffixes, and the hidden files to ignore."""
 
 from schemas.layout import AUDIO, IMAGE, VIDEO_WEBM
 
@@ -17,7 +17,7 @@ def _clean(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """What operating systems leave in archives, and what people hide."""
+    """Whether a name is of a file that operating systems leave in archives, or that people hide."""
     parts = name.split("/")
     return any(part == "__MACOSX" or part.startswith(".") for part in parts) or parts[-1].lower() in (
         "thumbs.db", "desktop.ini",

@@ -1,6 +1,6 @@
-"""What validation samples bring, settled from probes: each file has to be as long as what it gives.
+"""Rules for the files of validation samples, settled from probes: each has to be as long as the part it gives.
 
-Previews run at one frame rate, so all of it is retimed to that; nothing is stretched.
+Previews run at one frame rate, so all files are retimed to that rate; nothing is stretched.
 """
 
 from collections.abc import Callable, Sequence
@@ -118,7 +118,7 @@ def _shot(given: GivenFile, picture: Picture, probes: Probes) -> Shot:
 
 
 def _sound(given: GivenFile, preview: PreviewSample, plan: Plan, bucket: Bucket, probes: Probes) -> FittedAudio:
-    """From the first frame on where the file has a picture; after the end of a reference's track there is silence."""
+    """Sound window: from the first frame on where the file has a picture; after a reference's track, silence."""
     prefix = _prefix_steps(given, plan)
     need = prefix / AUDIO_STEPS_PER_SECOND if prefix else bucket.seconds
     probe = probes[given.file.sha256]
@@ -140,7 +140,7 @@ def _sound(given: GivenFile, preview: PreviewSample, plan: Plan, bucket: Bucket,
 
 
 def _prefix_steps(given: GivenFile, plan: Plan) -> int:
-    """Latent steps of the target that are given, 0 where all of the file is needed."""
+    """Latent steps of the target that are given, 0 where the whole file is needed."""
     kept = plan.streams[given.track.modality].kept
     return 0 if given.track.role != "target" or kept.region else kept.opening
 

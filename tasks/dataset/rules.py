@@ -1,4 +1,4 @@
-"""What fit settles from probes alone: for every sample which frames and which sound the model will see, or why not.
+"""Rules of fit, from probes alone: for every sample the frames and sound that the model will see, or why it is skipped.
 
 The rules and how the ambiguous ones are read: docs/media-rules.md, readings 1 to 7 and 16 to 18.
 """
@@ -53,7 +53,7 @@ class Shot(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """What all samples of a run are settled by."""
+    """Parameters by which all samples of a run are settled."""
 
     bucket: Bucket
     tracks: tuple[Track, ...]
@@ -62,13 +62,13 @@ class _Order(NamedTuple):
 
 
 class TooShort(Exception):
-    """A clip has less than the bucket needs; says what it has, what is needed and what would help."""
+    """A clip with less than the bucket needs: its length, the length needed, and the parameter that would help."""
 
 
 def settle(
     samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, tracks: tuple[Track, ...], fitting: FitOptions
 ) -> Fitted:
-    """Settle every sample by what `inspect` saw; no file is touched.
+    """Settle every sample by the probes of `inspect`; no file is touched.
 
     Raises:
         NothingLeft: every sample is too short.
@@ -129,7 +129,7 @@ def _shot(sample: Sample, role: Role, picture: Picture, order: _Order) -> Shot:
 
 
 def _pace(video: VideoProbe, span: Span, picture: Picture, fitting: FitOptions) -> Pace | None:
-    """None keeps the clip's frames; else it is retimed, and slowed down where it is too short (readings 1, 2)."""
+    """The rate to retime a clip to, slower where the clip is too short; None keeps its frames (readings 1, 2)."""
     if not fitting.auto_scale:
         if span.frames < picture.frames:
             lower = f"lower number_of_frames to {snap_frames(span.frames)} or " if span.frames >= FEWEST_FRAMES else ""
@@ -200,7 +200,7 @@ def settle_sound(file: MediaFile, sound: AudioProbe, seconds: float) -> FittedAu
 
 
 def plain(number: float) -> str:
-    """23.976, 24, 3.5: no more digits than a reader needs."""
+    """A number with no more digits than a reader needs: 23.976, 24, 3.5."""
     return f"{number:.3f}".rstrip("0").rstrip(".")
 
 
@@ -231,7 +231,7 @@ def _rate_warnings(role: Role, video: VideoProbe, picture: Picture, fitting: Fit
 
 
 def _shape_warnings(role: Role, video: VideoProbe, target: VideoProbe) -> list[str]:
-    """Each file is cropped in its own middle, so files of other shapes do not lie over each other."""
+    """Warnings of files of other shapes: each is cropped in its own middle, so they do not lie over each other."""
     if abs(video.width * target.height / (video.height * target.width) - 1) <= SHAPE_TOLERANCE:
         return []
     shapes = f"{video.width}x{video.height}, the target is {target.width}x{target.height}"

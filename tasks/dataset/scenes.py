@@ -20,14 +20,14 @@ SHORTEST = 5  # frames, what the detector looks at together; a larger bound woul
 
 
 class Inspected(NamedTuple):
-    """What looking at the files of a data set showed, by content hash: all that the rules need."""
+    """Result of an inspection, by content hash: all that the rules need."""
 
     probes: Probes
     scenes: Mapping[str, tuple[SceneRange, ...]]  # of clips that are split
 
 
 class Scenes(Frozen):
-    """The scenes of one clip; none where it has no cut."""
+    """The scenes of one clip; none where the clip has no cut."""
 
     ranges: tuple[SceneRange, ...]
 
@@ -59,7 +59,7 @@ def split(samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, fitti
 
 
 def _is_split(sample: Sample, probes: Probes, bucket: Bucket, fitting: FitOptions) -> bool:
-    """A sample of several files is left whole: cut at different frames, they would no longer belong together."""
+    """Whether a sample is split. One of several files is left whole: cut at different frames, they would not match."""
     video = probes[sample.files["target"].sha256].video
     if fitting.split_above_seconds is None or bucket.picture is None or video is None or len(sample.files) > 1:
         return False
@@ -67,9 +67,9 @@ def _is_split(sample: Sample, probes: Probes, bucket: Bucket, fitting: FitOption
 
 
 def detect_scenes(path: Path, video: VideoProbe) -> Scenes:
-    """Look for cuts.
+    """Detect the cuts of a clip.
 
-    Frames come through our own pipe: OpenCV shows interlaced clips as black and would find nothing in them.
+    Frames come through our own pipe: OpenCV shows interlaced clips as black and would find no cut in them.
     """
     from scenedetect import AdaptiveDetector, FrameTimecode  # noqa: PLC0415 - 0.5 s that only long clips cost
 
@@ -86,7 +86,7 @@ def detect_scenes(path: Path, video: VideoProbe) -> Scenes:
 
 
 def _shown(edges: Sequence[int], video: VideoProbe, times: Sequence[float]) -> tuple[SceneRange, ...]:
-    """Scenes with their times, which the frame rate tells only where it does not vary and the file tells nothing."""
+    """Scenes with the times of their frames: the file's own, else from the frame rate, if that does not vary."""
 
     def at(frame: int) -> float:
         return times[frame] if frame < len(times) else video.start + frame / video.fps

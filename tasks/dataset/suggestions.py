@@ -1,4 +1,4 @@
-"""What changing one parameter of the request would win back of the samples that were skipped."""
+"""Suggestions: one parameter of the request that, if changed, would win back skipped samples."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from schemas.media import Bucket, FitOptions, Sample
 from schemas.plan import Track
 from schemas.rejections import NothingLeft
-from schemas.result import Suggestion
+from schemas.report import Suggestion
 from schemas.units import FRAMES_PER_STEP
 from tasks.dataset.rules import FEWEST_FRAMES, settle
 from tasks.dataset.scenes import Inspected, split
@@ -18,7 +18,7 @@ SHORTEST_SOUND = 0.5  # what audio_duration_seconds may be at least
 
 
 class _Change(NamedTuple):
-    """One parameter with another value, and what it makes of the bucket and of the fitting."""
+    """One parameter with another value, and the bucket and fit options that follow."""
 
     parameter: str
     value: int | float | bool
@@ -34,7 +34,7 @@ def won_back(
     tracks: tuple[Track, ...],
     fitting: FitOptions,
 ) -> tuple[Suggestion, ...]:
-    """Try each change on what was skipped; no file is touched. What is kept now stays: clips need less, not more."""
+    """Try each change on the skipped samples; no file is touched. Kept samples stay kept: clips need less, not more."""
     if not settled.skipped:
         return ()
     names = {one.name for one in settled.skipped}
@@ -75,7 +75,7 @@ def _whole(
     tracks: tuple[Track, ...],
     fitting: FitOptions,
 ) -> list[Suggestion]:
-    """Clips of which no scene is long enough may be so as a whole."""
+    """Suggestion to use clips whole where no scene is long enough."""
     kept = {one.name for one in settled.samples} | {one.name.rpartition("#s")[0] for one in settled.samples}
     skipped = {one.name for one in settled.skipped}
     gone = [sample for sample in samples if sample.name not in kept | skipped]
@@ -95,7 +95,7 @@ def _count(
 
 
 def _few(values: set[float]) -> list[float]:
-    """The largest ones, and the one that wins back most."""
+    """The largest values, and the one that wins back most."""
     ordered = sorted(values, reverse=True)
     return ordered if len(ordered) <= MOST_VALUES else [*ordered[: MOST_VALUES - 1], ordered[-1]]
 

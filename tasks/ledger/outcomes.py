@@ -1,4 +1,4 @@
-"""How a run ended, where the API finds it: its result, or the words of its 422. Beside the ledger, for all machines."""
+"""Outcomes of runs, where the API finds them: the result, or the 422's words. Beside the ledger, for all machines."""
 
 import json
 from collections.abc import Mapping
@@ -20,20 +20,20 @@ OUTCOMES = Table(
 
 
 def tell_result(run_id: str, result: TrainingResult, checksums: Mapping[str, str] | None = None) -> None:
-    """A run that succeeded, and what the content of its files is."""
+    """Record a run that succeeded, with the checksums of its files."""
     _tell(run_id, {"result": result.model_dump(mode="json"), "sha256": dict(checksums or {})})
 
 
 def tell_rejection(run_id: str, error: InputRejected) -> None:
-    """A run whose request or data is wrong: what the body of a 422 says. It is said elsewhere, too: a ledger that does
-    not answer must not hide it.
+    """Record the 422 of a run whose request or data is wrong. The run raises the error as well, so that a ledger which
+    does not answer cannot hide it.
     """
     with suppress(LedgerUnavailable):
         _tell(run_id, {"detail": [detail.model_dump(mode="json") for detail in bounded(error.details())]})
 
 
 def outcome(run_id: str) -> dict[str, Any] | None:
-    """`{"result": ..., "sha256": {file name: digest}}`, `{"detail": [...]}`, or None of a run that has not told."""
+    """`{"result": ..., "sha256": {file name: digest}}`, `{"detail": [...]}`, or None for a run without an outcome."""
     with ledger() as connection:
         body = connection.execute(select(OUTCOMES.c.body).where(OUTCOMES.c.run_id == run_id)).scalar()
     return None if body is None else dict(json.loads(body))
@@ -45,7 +45,7 @@ def _tell(run_id: str, body: dict[str, Any]) -> None:
 
 
 def told_again(run_id: str) -> TrainingResult | None:
-    """The result of a run that was billed, with links of today; None where it was not, or its files are damaged."""
+    """The result of a billed run, with links of today; None where there is no bill or the files are damaged."""
     told = outcome(run_id)
     if told is None or "result" not in told or not Outputs(run_id).are_whole(told.get("sha256", {})):
         return None

@@ -58,7 +58,7 @@ def decode_again(path: Path, video: FittedVideo, seen: int) -> Frames:
 
 
 def decode_held(path: Path, video: FittedVideo, *, name: str | None = None) -> tuple[Frames, int]:
-    """The same, and how many frames the file gave: a mask's last one is held."""
+    """Frames as `decode_video` returns them, and how many frames the file gave: a mask's last one is held."""
     frames = np.empty((video.frames, video.height, video.width, 3), np.uint8)
     source = {"ss": f"{video.seek_seconds:.6f}"} if video.seek_seconds else {}
     output = {"vf": video.filters, "frames:v": video.frames, "fps_mode": "passthrough"}
@@ -150,12 +150,12 @@ def still(path: Path) -> bytes:
 
 
 def tools() -> dict[str, str | None]:
-    """Versions of the programs that media need, for `doctor`."""
+    """Versions of the programs that media need, shown by `doctor`."""
     return versions()
 
 
 def sample_frames(path: Path, width: int, height: int, count: int) -> Iterator[Frames]:
-    """All `count` presented frames, small and in BGR order, one at a time: what scene detection looks at.
+    """All `count` presented frames, small and in BGR order, one at a time: the input of scene detection.
 
     Raises:
         ProgramKilled: ffmpeg was ended by somebody else: cuts may have been missed.
@@ -172,7 +172,7 @@ def sample_frames(path: Path, width: int, height: int, count: int) -> Iterator[F
 
 
 def _reading(path: Path, stream: str, source: dict[str, Any], output: dict[str, Any]) -> list[str]:
-    """`V` picks a video track that is no cover art."""
+    """Arguments of an ffmpeg that reads one stream; `V` picks a video track that is no cover art."""
     clip = ffmpeg.input(f"file:{path.absolute()}", threads=THREADS, **ONLY_THE_FILE, **source)
     command: list[str] = ffmpeg.output(clip[stream], "pipe:1", **output).compile(cmd=[program("ffmpeg"), *QUIET])
     return command
@@ -206,7 +206,7 @@ def _sound_file(folder: Path, audio: Waveform | Path | None, rate: int) -> Path 
 
 
 def _read_any(path: Path, skipped: float, wanted: float, name: str) -> tuple[Waveform, int]:
-    """What soundfile cannot read: `wanted` seconds after `skipped` ones. A late track gets its silence back."""
+    """Sound that soundfile cannot read: `wanted` seconds after `skipped` ones. A late track gets its silence back."""
     sound = probe(path, name, "audio").audio
     rate = sound.rate if sound and sound.rate else 48_000
     channels = 1 if sound and sound.channels == 1 else 2  # ffmpeg would make mono 3 dB quieter on its way to stereo
@@ -226,14 +226,14 @@ def _read_any(path: Path, skipped: float, wanted: float, name: str) -> tuple[Wav
 
 
 class _Reading:
-    """One ffmpeg whose output is read."""
+    """One ffmpeg process whose output is read."""
 
     def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes], limit: TimeLimit, name: str) -> None:
         assert process.stdout is not None
         self.process, self.pipe, self.errors, self.limit, self.name = process, process.stdout, errors, limit, name
 
     def why_it_ended(self) -> str:
-        """What it said when its output was over.
+        """ffmpeg's last message, once its output is over.
 
         Raises:
             ProgramKilled: it was ended by somebody else.
@@ -246,7 +246,7 @@ class _Reading:
 def _running(
     command: list[str], path: Path, name: str | None = None, *, more_seconds: float = 0.0
 ) -> Iterator[_Reading]:
-    """ffmpeg on a file; what it says goes into another file: a pipe would fill up and stop it."""
+    """Run ffmpeg on a file; its messages go into another file: a pipe would fill up and stop it."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
         limit = TimeLimit(process, LEAST_SECONDS + path.stat().st_size / BYTES_PER_SECOND + more_seconds)

@@ -1,6 +1,6 @@
 """ffmpeg's filter graph for a clip: which frames, when they are shown, and how they fill the bucket's picture.
 
-What each filter is for, and why these options: docs/media-rules.md, section 2.
+The purpose of each filter and the reasons for its options: docs/media-rules.md, section 2.
 """
 
 import math
@@ -21,7 +21,7 @@ TONEMAP = (
 
 
 class Pace(NamedTuple):
-    """A clip is shown at another rate than its own; time runs `slowdown` times slower."""
+    """A frame rate to show a clip at, other than its own; time runs `slowdown` times slower."""
 
     fps: float
     slowdown: float = 1.0
@@ -65,19 +65,19 @@ def mask_filters(mask: VideoProbe, target: VideoProbe, size: tuple[int, int], pa
 
 
 def small(filters: str, side: int, flags: str) -> str:
-    """The same frames as thumbnails: what a check decodes, without the cost of scaling them exactly."""
+    """Filters for the same frames as thumbnails, for a check that decodes without the cost of scaling exactly."""
     before, scale, after = filters.rpartition("scale=")
     _, comma, rest = after.partition(",")
     return f"{before}{scale}{side}:{side}:flags={flags}{comma}{rest}"
 
 
 def _shown(ticks: str) -> str:
-    """Times that are nonsense are held within what can be asked for: ffmpeg would fill a gap of years with frames."""
+    """Filter that bounds nonsense frame times to the range that can be asked for: ffmpeg would fill a gap of years."""
     return f"setpts='clip({ticks}-{EARLY},-{EARLY},{LAST})'"
 
 
 def _at_rate(fps: float) -> list[str]:
-    """Of each moment the frame on the screen. The last one stays: ffmpeg may end a tick before it does."""
+    """Filters that pick the frame on the screen at each moment. The last one stays: ffmpeg may end a tick earlier."""
     return [f"fps={fps:.9g}:round=up:start_time=0", "tpad=stop=1:stop_mode=clone"]
 
 

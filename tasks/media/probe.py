@@ -1,4 +1,4 @@
-"""What a media file is, without decoding it: its picture, its sound, when they start and how long they are.
+"""Probes of media files, without decoding: picture and sound, when they start and how long they are.
 
 Headers lie about lengths (an edit list: header 120 frames, shown 88), so packets are counted, less those that a player
 discards. Times are on the file's own clock, which is ffmpeg's: its earliest track starts at 0.
@@ -46,7 +46,7 @@ class VideoProbe(Frozen):
 
     @property
     def seconds(self) -> float:
-        """From the first frame until the last one has been shown."""
+        """Seconds from the first frame until the last one has been shown."""
         return self.frames / self.fps
 
 
@@ -60,12 +60,12 @@ class AudioProbe(Frozen):
 
     @property
     def end(self) -> float:
-        """When the sound is over, on the file's clock."""
+        """The time at which the sound is over, on the file's clock."""
         return self.start + self.seconds
 
 
 class Probe(Frozen):
-    """What a file holds."""
+    """The picture and the sound of a file."""
 
     video: VideoProbe | None = None
     audio: AudioProbe | None = None
@@ -76,7 +76,7 @@ Probes = Mapping[str, Probe]  # by content hash
 
 @dataclass
 class _Packets:
-    """What the packets of one stream tell, without those that are not presented; a film has half a million."""
+    """Packet times of one stream, without packets that are not presented; a film has half a million."""
 
     count: int = 0
     times: "array[float]" = field(default_factory=lambda: array("d"))  # s, of those that have one
@@ -85,7 +85,7 @@ class _Packets:
 
     @property
     def told(self) -> bool:
-        """Whether every packet has a time: AVI and raw streams leave out those that B-frames change."""
+        """Whether every packet has a time: AVI and raw streams leave out times that B-frames change."""
         return len(self.times) == self.count
 
     def add(self, time: str, seconds: float) -> None:
@@ -97,7 +97,7 @@ class _Packets:
 
 
 def probe(path: Path, name: str | None = None, kind: Modality = "video") -> Probe:
-    """Look into a file.
+    """Probe a file.
 
     Args:
         path: the file; its extension does not matter.
@@ -126,7 +126,7 @@ def probe(path: Path, name: str | None = None, kind: Modality = "video") -> Prob
 
 
 def frame_times(path: Path) -> list[float]:
-    """When each frame is shown, on the file's own clock; empty where the file does not tell."""
+    """The time at which each frame is shown, on the file's own clock; empty where the file has no times."""
     about, streams = _about(path, path.name, "video")
     picture = next(filter(_is_picture, streams))
     packets = _packets(path, path.name, "video")[picture["index"]]
@@ -135,13 +135,13 @@ def frame_times(path: Path) -> list[float]:
 
 
 def _about(path: Path, name: str, kind: Modality) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What headers say of the file, and of each of its streams."""
+    """The headers of a file, and of each of its streams."""
     about = json.loads("".join(_ffprobe(path, ("-show_streams", "-show_format", "-of", "json"), name, kind)))
     return about, [stream for stream in about.get("streams", []) if "codec_type" in stream]
 
 
 def _ffprobe(path: Path, options: tuple[str, ...], name: str, kind: Modality) -> Iterator[str]:
-    """ffprobe's lines as they come. A file that keeps it busy for too long is as good as one that it cannot read."""
+    """ffprobe's lines as they are written. A file that keeps ffprobe busy for too long counts as unreadable."""
     safe = [word for option, value in ONLY_THE_FILE.items() for word in (f"-{option}", value)]
     command = [program("ffprobe"), "-v", "error", *safe, *options, f"file:{path}"]
     with tempfile.TemporaryFile() as errors:
@@ -162,7 +162,7 @@ def _ffprobe(path: Path, options: tuple[str, ...], name: str, kind: Modality) ->
 
 
 def _packets(path: Path, name: str, kind: Modality) -> defaultdict[int, _Packets]:
-    """By stream, in one pass over the file."""
+    """Packets by stream, in one pass over the file."""
     fields = ("-show_entries", "packet=stream_index,pts_time,duration_time,flags", "-of", "csv=p=0")
     found: defaultdict[int, _Packets] = defaultdict(_Packets)
     for line in _ffprobe(path, fields, name, kind):
@@ -193,7 +193,7 @@ def _video(stream: dict[str, Any], packets: _Packets, zero: float, still: bool) 
 
 
 def _sound(path: Path, stream: dict[str, Any], packets: _Packets, zero: float, *, alone: bool) -> AudioProbe:
-    """As long as it decodes to, where that can be known at once.
+    """The sound track, as long as it decodes to, where that length can be known at once.
 
     mp3 packets hold up to 0.04 s of padding; the header of a flac that was cut off tells its old length.
     """
@@ -208,7 +208,7 @@ def _sound(path: Path, stream: dict[str, Any], packets: _Packets, zero: float, *
 
 
 def _audio(stream: dict[str, Any], packets: _Packets, zero: float) -> AudioProbe:
-    """Length from the packets: headers are up to 0.14 s off, raw .aac has none at all."""
+    """The sound track, its length from the packets: headers are up to 0.14 s off, raw .aac has none at all."""
     start = _number(stream.get("start_time"), packets.times[0] if packets.times else zero)
     return AudioProbe(
         channels=int(stream.get("channels", 0)),
@@ -219,7 +219,7 @@ def _audio(stream: dict[str, Any], packets: _Packets, zero: float) -> AudioProbe
 
 
 def _fps(stream: dict[str, Any], times: list[float]) -> float:
-    """The header's mean rate, unless packets say that it lies; their times are rounded to ms in some containers."""
+    """The header's mean rate, unless packets contradict it; their times are rounded to ms in some containers."""
     stated = [_fraction(stream.get(field)) for field in ("avg_frame_rate", "r_frame_rate")]
     spread = times[-1] - times[0] if times else 0.0
     counted = (len(times) - 1) / spread if spread > 0 else 0.0
@@ -236,7 +236,7 @@ def _rotation(stream: dict[str, Any]) -> float:
 
 
 def _is_picture(stream: dict[str, Any]) -> bool:
-    """A video track that is no cover art, and has something to show."""
+    """Whether a stream is a video track with frames to show, and no cover art."""
     cover = stream.get("disposition", {}).get("attached_pic")
     return stream["codec_type"] == "video" and bool(stream.get("width")) and not cover
 

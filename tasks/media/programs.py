@@ -1,4 +1,4 @@
-"""Runs ffmpeg's programs on files that strangers made: which are there, and what they may open."""
+"""Programs of ffmpeg, run on files made by strangers: which are installed, and which protocols they may open."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ PACKAGES = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg", "rubberband": "rubberband-c
 
 
 def program(name: str) -> str:
-    """Where a program is.
+    """Path of a program.
 
     Raises:
         MissingTool: it is not installed.
@@ -30,7 +30,7 @@ def program(name: str) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """What `doctor` shows: each program's version, or None where it is missing."""
+    """Each program's version for `doctor`, or None where the program is missing."""
     return {name: _version(name) if shutil.which(name) else None for name in PACKAGES}
 
 
@@ -42,19 +42,19 @@ def _version(name: str) -> str:
 
 
 class TimeLimit:
-    """Ends a process that takes too long: a file can be made so, and a disk can stop answering."""
+    """Time limit of a process: a file can be made to take for ever, and a disk can stop answering."""
 
     def __init__(self, process: subprocess.Popen[Any], seconds: float) -> None:
         self.process, self.seconds, self.over = process, seconds, False
         self.timer = self._begun()
 
     def renew(self) -> None:
-        """From now on it has all of its time again."""
+        """Start the whole time limit again."""
         self.timer.cancel()
         self.timer = self._begun()
 
     def cancel(self) -> None:
-        """It may take as long as it takes."""
+        """End the limit: the process may take as long as needed."""
         self.timer.cancel()
 
     def _begun(self) -> Timer:
@@ -68,7 +68,7 @@ class TimeLimit:
         self.process.kill()
 
     def check(self, code: int, name: str, file: str) -> str | None:
-        """Why a process ended before its work was done, if neither it nor the file is the reason.
+        """The reason why a process ended before its work was done, if neither the process nor the file is the reason.
 
         Raises:
             ProgramKilled: somebody else ended it, such as a system that was short of memory.
@@ -81,14 +81,14 @@ class TimeLimit:
 
 
 def complaint(errors: IO[bytes], *, first: bool = False) -> str:
-    """The last (or first) thing that ffmpeg said, without the address of its object."""
+    """The last (or first) message of ffmpeg, without the address of its object."""
     errors.seek(0)
     lines = [line for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
     return without_paths(lines[0 if first else -1]) if lines else "it ends early"
 
 
 def without_paths(line: str) -> str:
-    """A line of ffmpeg's as a user may read it: without paths, which are of our store."""
+    """A line of ffmpeg for users: without paths, which are of our store."""
     if "not on whitelist" in line:
         return f"it is a file of the kind {line[1:].split(' ', maxsplit=1)[0]}"
     return line.split("] ", 1)[-1].rsplit(": ", 1)[-1].strip()

@@ -1,4 +1,4 @@
-"""Sound as numbers: cut to its window, resampled, stretched, its peak settled. Always stereo, float32 [2, N]."""
+"""Waveforms: cut to their window, resampled, stretched, their peak settled. Always stereo, float32 [2, N]."""
 
 import math
 import subprocess
@@ -41,12 +41,12 @@ def read_plain(path: Path, end_seconds: float) -> tuple[Waveform, int] | None:
 
 
 def as_stereo(wave: Waveform) -> Waveform:
-    """Mono goes to both sides."""
+    """The sound in stereo: mono goes to both sides."""
     return np.repeat(wave, 2, axis=0) if len(wave) == 1 else wave
 
 
 def fitted(wave: Waveform, own_rate: int, audio: FittedAudio, rate: int) -> Waveform:
-    """[2, N] at `own_rate`, from the file's zero -> [2, round(seconds * stretch * rate)], gain last."""
+    """[2, N] at `own_rate`, from the file's zero -> [2, round(seconds * stretch * rate)], the gain applied last."""
     length = round(audio.seconds * rate)
     cut = of_length(resample(window(wave, own_rate, audio.start_seconds, audio.seconds), own_rate, rate), length)
     stretched = round(audio.seconds * audio.stretch * rate)
@@ -65,7 +65,7 @@ def window(wave: Waveform, rate: int, start_seconds: float, seconds: float) -> W
 
 
 def of_length(wave: Waveform, length: int) -> Waveform:
-    """Cut, or filled up with silence."""
+    """The sound cut, or filled up with silence, to a length."""
     return np.pad(wave[:, :length], ((0, 0), (0, max(0, length - wave.shape[1]))))
 
 
@@ -91,7 +91,7 @@ def resample(wave: Waveform, rate: int, wanted: int) -> Waveform:
 
 @lru_cache(maxsize=4)
 def _kernels(own: int, new: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Of every phase the first sample that it weighs, and the weights: [new] and float32 [new, taps].
+    """Resampling kernels: each phase's first input sample, [new], and its weights, float32 [new, taps].
 
     In float32 throughout, as the official code computes them: in double precision they would differ by 3e-5.
     """
@@ -106,13 +106,13 @@ def _kernels(own: int, new: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, 
 
 
 def change_speed(wave: Waveform, rate: int, stretch: float) -> Waveform:
-    """Slower and lower, like a tape, by any ratio; it is rounded to a millionth."""
+    """The sound slower and lower, like a tape, by any ratio, which is rounded to a millionth."""
     slower = soxr.resample(wave.T, 1_000_000, round(1_000_000 * stretch), quality="HQ")
     return np.ascontiguousarray(slower.T, dtype=np.float32)
 
 
 def keep_pitch(wave: Waveform, rate: int, stretch: float) -> Waveform:
-    """Slower at the same pitch.
+    """The sound slower at the same pitch.
 
     Raises:
         MissingTool: rubberband is not installed.
@@ -134,6 +134,6 @@ def keep_pitch(wave: Waveform, rate: int, stretch: float) -> Waveform:
 
 
 def peak_gain(wave: Waveform) -> float:
-    """What brings the peak to -1 dBFS; 1.0 for silence, +40 dB at most."""
+    """The gain that brings the peak to -1 dBFS; 1.0 for silence, +40 dB at most."""
     peak = float(np.abs(wave).max(initial=0.0))
     return 1.0 if peak < SILENCE else min(LOUDEST_PEAK / peak, MOST_GAIN)

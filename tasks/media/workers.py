@@ -1,4 +1,4 @@
-"""Many files at once: as many at a time as the settings say."""
+"""Thread pool over files: as many at a time as the settings say."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ Done = TypeVar("Done")
 def each(
     work: Callable[[Work], Done], items: Sequence[Work], progress: Callable[[int, int], None] | None = None
 ) -> list[Done]:
-    """Do the same for all, several at a time, in order.
+    """Do the same work for all items, several at a time; results in the order of the items.
 
     Raises:
         StoreDamaged: of all that were damaged, so that they are made anew together.

@@ -1,1 +1,1 @@
-"""How the ledger's tables came to be, step by step; Alembic runs what a database still lacks."""
+"""Migrations of the ledger's tables, step by step; Alembic runs those that a database still lacks."""

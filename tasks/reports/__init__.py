@@ -1,1 +1,1 @@
-"""What people are shown of a run."""
+"""Reports of a run for people."""

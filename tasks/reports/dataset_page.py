@@ -1,9 +1,9 @@
-"""The dataset report as a page to read: one HTML file that needs no other."""
+"""The dataset report as a page to read: one self-contained HTML file."""
 
 from collections.abc import Iterator
 from html import escape
 
-from schemas.result import DatasetReport, FileOutcome
+from schemas.report import DatasetReport, FileOutcome
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1a202c }
@@ -15,7 +15,7 @@ COLUMNS = ("file", "fate", "sample", "role", "what is seen and heard", "reason a
 
 
 def page(report: DatasetReport) -> str:
-    """What was kept, what one change would win back, what to look at, and every file."""
+    """The HTML page: kept samples, what one change would win back, warnings, and every file."""
     captions = {sample.name: sample.caption for sample in report.samples}
     rows = "\n".join(_row(fate, captions) for fate in report.files)
     heads = "".join(f"<th>{name}</th>" for name in COLUMNS)

@@ -1,11 +1,11 @@
-"""The dataset report: every file of the archive with its fate, in the result, in the UI and in `plan`."""
+"""The dataset report: every file of the archive with its outcome, in the result, in the UI and in `plan`."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from schemas.media import Bucket, Clip, FittedSample, Sample
 from schemas.plan import Plan
-from schemas.result import AudioWindow, DatasetReport, FileOutcome, PlannedSample, Suggestion, VideoWindow
+from schemas.report import AudioWindow, DatasetReport, FileOutcome, PlannedSample, Suggestion, VideoWindow
 from schemas.units import audio_steps, video_steps
 from tasks.dataset.names import CAPTION, is_hidden
 from tasks.manifests import Fitted, Matched
@@ -14,7 +14,7 @@ from tasks.manifests import Fitted, Matched
 def dataset_report(
     matched: Matched, fitted: Fitted, bucket: Bucket, notes: tuple[str, ...] = (), plan: Plan | None = None
 ) -> DatasetReport:
-    """What was kept, skipped, warned of and ignored, and what would win back more."""
+    """The report: samples kept, skipped, warned of and ignored, and suggestions that would win back more."""
     files = [*_kept(fitted), *_skipped(matched, fitted), *_captions(matched), *_ignored(matched)]
     return DatasetReport(
         kept=len(fitted.samples),
@@ -33,7 +33,7 @@ def _planned(sample: FittedSample) -> PlannedSample:
 
 
 def _leaves_something(win: Suggestion, plan: Plan | None) -> bool:
-    """A bucket as short as the given prefix would be refused, however many clips it kept."""
+    """Whether a suggestion's bucket exceeds the given prefix: else it would be refused, however many clips it kept."""
     if plan and plan.video and win.parameter == "number_of_frames":
         return video_steps(int(win.value)) > plan.video.kept.opening
     if plan and plan.audio and win.parameter == "audio_duration_seconds":

@@ -1,11 +1,11 @@
-"""What a run's page shows: dataset report, loss curve and previews as Prefect artifacts."""
+"""A run's page: dataset report, loss curve and previews as Prefect artifacts."""
 
 import base64
 from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from schemas.result import DatasetReport, FileOutcome
+from schemas.report import DatasetReport, FileOutcome
 from tasks.board import board
 from tasks.media.ffmpeg import still
 from tasks.storage.store import Artifact, store
@@ -15,7 +15,7 @@ WIDTH, HEIGHT, MARGIN = 640, 240, 28
 
 
 def dataset_card(report: DatasetReport) -> None:
-    """One row per file of the archive: its fate and why; then what to look at, and what would win back more."""
+    """Show one row per file of the archive: its outcome and why; then warnings, and what would win back more."""
     captions = {sample.name: sample.caption for sample in report.samples}
     rows = [_fate(file, captions.get(file.sample or "", "") if file.role == "target" else "") for file in report.files]
     warnings = [{"file": "", "fate": "warning", "reason": text} for text in report.warnings]
@@ -39,7 +39,7 @@ def _fate(file: FileOutcome, caption: str) -> dict[str, str]:
 
 
 def loss_card(measured: dict[str, list[float | None]]) -> None:
-    """Each modality's loss over the steps, smoothed, as a picture that the UI can render; None is left out."""
+    """Show each modality's loss over the steps, smoothed, as a picture that the UI can render; None is left out."""
     losses = {name: [value for value in values if value is not None] for name, values in measured.items()}
     image = base64.b64encode(_curve(losses).encode()).decode()
     last = ", ".join(f"{name} {values[-1]:.4f}" for name, values in losses.items() if values)
@@ -49,7 +49,7 @@ def loss_card(measured: dict[str, list[float | None]]) -> None:
 
 
 def preview_card(reel: Artifact, suffix: str) -> None:
-    """The reel's last frame and where the reel is; sound alone has no picture."""
+    """Show the reel's last frame and where the reel is; sound alone has no picture."""
     where = f"`{store().url}/{reel.address}`"
     picture = ""
     if suffix == ".mp4":

@@ -1,1 +1,1 @@
-"""Where files come from: URLs, buckets, uploads, the Hugging Face Hub."""
+"""Sources of files: URLs, buckets, uploads, the Hugging Face Hub."""

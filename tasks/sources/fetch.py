@@ -1,4 +1,4 @@
-"""Files behind URLs into the store: which URLs may be fetched, and what may come of it."""
+"""Fetching of files behind URLs into the store: which URLs may be fetched, and which faults they can have."""
 
 import base64
 import binascii
@@ -20,7 +20,7 @@ REMOTE = ("http", "https", "s3", "data")
 
 
 def check(url: str, where: Loc) -> SplitResult:
-    """Notice what is wrong with a URL without asking anybody else: this costs nothing and is told at once.
+    """Check a URL without asking anybody else: this costs nothing, and faults are reported at once.
 
     Raises:
         DownloadRejected: it cannot be fetched or must not be.
@@ -99,7 +99,7 @@ def fetch(url: str, where: Loc, progress: Shown | None = None) -> MediaFile:
 
 
 def name_of(url: str) -> str:
-    """What messages and logs call a file: the last part of its path, never the query, which may be a secret."""
+    """Name of a file in messages and logs: the last part of its path, never the query, which may be a secret."""
     if url[:5].lower() == "data:":
         return "data URI"
     path = url.split("?", 1)[0].split("#", 1)[0]
@@ -128,7 +128,7 @@ def _fetch_remote(url: str, parts: SplitResult, sink: Sink) -> None:
 
 
 def _find_uploaded(url: str, name: str, where: Loc) -> MediaFile:
-    """A file that its user has put into the store."""
+    """The file of an `upload:` URL, which its user has put into the store."""
     if file := uploaded(url):
         return file
     raise DownloadRejected(name, "there is no such upload (any more); upload it again", where=where)
@@ -146,7 +146,7 @@ def _fetch_data(url: str, sink: Sink) -> None:
 
 
 def state_of(url: str) -> tuple[int, int] | None:
-    """Size and time of the last change of a file of this machine; None of anything else."""
+    """Size and time of the last change of a file of this machine; None for any other URL."""
     try:
         parts = urlsplit(url)
         state = Path(unquote(parts.path)).stat() if parts.scheme == "file" else None
@@ -156,7 +156,7 @@ def state_of(url: str) -> tuple[int, int] | None:
 
 
 def _local_path(parts: SplitResult, name: str, where: Loc) -> Path:
-    """A file of this machine, below the folder that settings open for it; links are followed before that is checked."""
+    """Path of a file of this machine, below the folder that settings open; links are followed before that check."""
     root = settings().allow_file_root
     if root is None:
         raise DownloadRejected(

@@ -20,7 +20,7 @@ MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 
 
 def fetch_web(url: str, sink: Sink) -> None:
-    """Fetch a URL; what has come stays when the connection breaks, if the server says that the file is the same.
+    """Fetch a URL; a partial download is kept when the connection breaks, if the server says that the file is the same.
 
     Raises:
         DownloadRejected: it must not be fetched, or the server refuses.
@@ -44,7 +44,7 @@ def fetch_web(url: str, sink: Sink) -> None:
 
 
 class _Broken(Exception):
-    """A try that failed, and the mark by which the server knows the version of which a part has come."""
+    """A failed try, with the mark that tells the server which version the partial download is of."""
 
     def __init__(self, reason: str, mark: str) -> None:
         super().__init__(reason)
@@ -71,7 +71,7 @@ def _attempt(client: httpx.Client, url: str, sink: Sink, mark: str) -> str:
 
 
 def _open(client: httpx.Client, url: str, sink: Sink, headers: dict[str, str]) -> httpx.Response:
-    """Follow redirects by hand: each hop is checked as the first one was."""
+    """Open a URL, following redirects by hand: each hop is checked as the first one was."""
     for _ in range(MOST_REDIRECTS + 1):
         parts = _parsed(url, sink)
         if parts.scheme not in ("http", "https"):
@@ -137,7 +137,7 @@ def _continues(response: httpx.Response, sink: Sink) -> bool:
 
 
 def _strong(response: httpx.Response) -> str:
-    """What names the version: a strong ETag, else the time of the last change; parts of a packed body fit nothing."""
+    """Mark of a version: a strong ETag, else the time of the last change; none for a packed body (no parts fit)."""
     if "content-encoding" in response.headers:
         return ""
     tag = str(response.headers.get("etag", ""))

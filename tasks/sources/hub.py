@@ -1,6 +1,6 @@
 """Base models from the Hugging Face Hub: which revision is the newest, and its files into the Hub's own cache.
 
-What is there is not fetched again, what was broken off goes on; the cache is shared with every other program.
+Files in the cache are not fetched again, interrupted ones go on; the cache is shared with every other program.
 """
 
 import time
@@ -49,7 +49,7 @@ set_client_factory(_client)
 
 
 def newest_revision(name: str, components: Sequence[str]) -> str:
-    """The commit that the Hub's main branch is at; where the Hub cannot be asked, the one that is here.
+    """The commit of the Hub's main branch; where the Hub cannot be asked, the revision that is here.
 
     Raises:
         BaseModelUnavailable: there is no such model, or its licence has not been accepted.
@@ -86,7 +86,7 @@ def snapshot(name: str, components: Sequence[str]) -> Path:
 
 
 def fetch_snapshot(name: str, revision: str, components: Sequence[str], progress: Shown) -> Path:
-    """One revision's components, downloaded where they are not here; `progress` is told bytes that are here, and all.
+    """One revision's components, downloaded where missing; `progress` is called with the bytes here, and all bytes.
 
     Raises:
         BaseModelUnavailable: the Hub refuses.
@@ -113,7 +113,7 @@ def _files_of(components: Sequence[str]) -> list[str]:
 
 
 def _note(name: str) -> Path:
-    """Which revision was fetched last: the Hub's cache knows only the names of branches that were asked for."""
+    """File that says which revision was fetched last: the Hub's cache knows only the branches that were asked for."""
     return settings().home_folder / "base" / f"{name.replace('/', '--')}.revision"
 
 
@@ -125,7 +125,7 @@ def _last_fetched(name: str) -> str | None:
 
 
 def _looks(fetching: "Future[str]", counter: Any) -> Iterator[tuple[int, int]]:
-    """How far it is, now and then until it has ended."""
+    """Progress of a download, (bytes here, all bytes), now and then until it has ended."""
     while not fetching.done():
         if counter.total_bytes:
             yield min(counter.done_bytes, counter.total_bytes), counter.total_bytes

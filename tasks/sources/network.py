@@ -1,4 +1,4 @@
-"""The public network alone: requests that clients ask for must not lead into the private one.
+"""Public network only: requests on behalf of clients must not reach the private network.
 
 A host's name is looked up here, and the connection goes to the address that was checked: a name that leads elsewhere a
 moment later changes nothing.
@@ -16,15 +16,15 @@ WRAPPING_IPV4 = tuple(ipaddress.IPv6Network(network) for network in ("64:ff9b::/
 
 
 class UnknownHost(Exception):
-    """There is no host of this name."""
+    """A host name that does not exist."""
 
 
 class PrivateAddress(Exception):
-    """A host is on a private network, which LTX_FLOWS_ALLOW_PRIVATE_HOSTS would open."""
+    """A host on a private network, which LTX_FLOWS_ALLOW_PRIVATE_HOSTS would open."""
 
 
 class PublicTransport(httpx.BaseTransport):
-    """Sends a request to the address that was checked.
+    """HTTP transport that sends a request to the address that was checked.
 
     Raises:
         UnknownHost, PrivateAddress: nothing is sent.
@@ -41,7 +41,7 @@ class PublicTransport(httpx.BaseTransport):
 
 
 class AsyncPublicTransport(httpx.AsyncBaseTransport):
-    """The same for an asynchronous client."""
+    """`PublicTransport` for an asynchronous client."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self.inner = inner
@@ -73,7 +73,7 @@ def address_of(host: str, port: int | None) -> str:
 
 
 def _pinned(request: httpx.Request) -> httpx.Request:
-    """The same request to an address: its header and the certificate's check keep the name."""
+    """A request sent to an address; its header and the certificate's check keep the name."""
     url = request.url
     extensions = {**request.extensions, "sni_hostname": url.host}
     return httpx.Request(
@@ -95,6 +95,6 @@ def is_public(address: str) -> bool:
 
 
 def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that a network's translator (NAT64) or an old tunnel would send this to."""
+    """The IPv4 address to which a network's translator (NAT64) or an old tunnel would send this one."""
     wrapped = any(ip in network for network in WRAPPING_IPV4) and int(ip) > 1
     return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if wrapped else None

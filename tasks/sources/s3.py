@@ -13,7 +13,7 @@ from tasks.storage.s3_faults import FAULTS, is_refusal
 
 
 def fetch_s3(url: str, sink: Sink) -> None:
-    """Fetch an object, going on where it broke off; s3fs notices when the object is replaced meanwhile.
+    """Fetch an object, resuming where a try broke off; s3fs notices when the object is replaced meanwhile.
 
     Raises:
         DownloadRejected: it is not there, or may not be read.
@@ -37,7 +37,7 @@ def fetch_s3(url: str, sink: Sink) -> None:
 
 
 def _fetch(address: str, sink: Sink, mark: str) -> str:
-    """Fetch what is missing; the ETag of the object that it belongs to."""
+    """Fetch the bytes that are missing; return the ETag of their object."""
     try:
         with s3fs.S3FileSystem(config_kwargs=S3_CONFIG).open(address, "rb") as source:
             if (now := str(source.details.get("ETag", ""))) != mark:

@@ -1,4 +1,4 @@
-"""Where a download is written to: counted, hashed and bounded as it comes."""
+"""Download sink: counts, hashes and bounds the bytes as they come."""
 
 import hashlib
 import math
@@ -20,7 +20,7 @@ _ENDS: ContextVar[float] = ContextVar("ends", default=math.inf)  # when download
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Downloads of this thread take no longer, all together."""
+    """Limit the time of all downloads of this thread together."""
     mark = _ENDS.set(time.monotonic() + seconds)
     try:
         yield
@@ -29,7 +29,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 class Sink:
-    """Where a download is written to: counts, hashes and caps it."""
+    """File that a download is written to, counted, hashed and capped."""
 
     def __init__(self, file: IO[bytes], name: str, where: Loc, progress: Shown) -> None:
         self.file, self.name, self.where, self.progress = file, name, where, progress
@@ -39,20 +39,20 @@ class Sink:
         self.restart()
 
     def restart(self) -> None:
-        """Forget what has come."""
+        """Forget the bytes so far."""
         self.file.seek(0)
         self.file.truncate()
         self.done = 0
         self._hash = hashlib.sha256()
 
     def expect(self, total: int) -> None:
-        """How long the file says it is."""
+        """Note the length that the server announces."""
         self.total = total
         if total > self.limit:
             raise self.refusal(f"{total} bytes, at most {self.limit} are allowed")
 
     def write(self, chunk: bytes) -> None:
-        """The next bytes."""
+        """Write the next bytes."""
         if not self.done and chunk.lstrip()[:9].lower().startswith(PAGE_STARTS):
             raise self.refusal("it is a web page (a login page?), not a file")
         self.done += len(chunk)
@@ -71,7 +71,7 @@ class Sink:
             self.progress(self.done, self.total)
 
     def refusal(self, reason: str) -> DownloadRejected:
-        """The error for this file."""
+        """The error for a file that is refused."""
         return DownloadRejected(self.name, reason, where=self.where)
 
     def interruption(self, reason: str) -> DownloadInterrupted:
@@ -79,5 +79,5 @@ class Sink:
         return DownloadInterrupted(f"{self.name}: {reason} after {self.done} bytes")
 
     def sha256(self) -> str:
-        """Of all that came."""
+        """Digest of all bytes."""
         return self._hash.hexdigest()

@@ -1,7 +1,7 @@
-"""Uploads that come in parts, in any order: kept in the store, where every process of the API sees them.
+"""Uploads in parts, which come in any order: kept in the store, where every process of the API sees them.
 
-Their bytes are `parts/<upload>/<number>-<etag>`. Which parts they are, and how large, is asked at each of thousands of
-parts: that stands in the ledger's database.
+The bytes are `parts/<upload>/<number>-<etag>`. The list of parts and their sizes is in the ledger's database, because
+it is asked for at each of thousands of parts.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ ROOM = "parts"
 
 
 class Part(NamedTuple):
-    """What has come under one number."""
+    """One part that has come."""
 
     number: int
     etag: str
@@ -48,12 +48,12 @@ class Part(NamedTuple):
 
 
 def begin(upload_id: str) -> None:
-    """Expect the parts of an upload."""
+    """Begin to expect the parts of an upload."""
     store().write_text("{}", _mark(upload_id))
 
 
 def check_begun(upload_id: str) -> None:
-    """See whether parts of an upload are expected.
+    """Check that parts of an upload are expected.
 
     Raises:
         FileNotFoundError: there is no such upload, it was abandoned, or it is complete. So do all that add or read one.
@@ -70,7 +70,7 @@ def come(upload_id: str) -> dict[int, Part]:
 
 
 def sizes(upload_id: str, number: int) -> tuple[int, int]:
-    """Bytes of all parts that have come, and of the one of this number."""
+    """Bytes of all parts that have come, and of the part with this number."""
     mine = select(func.coalesce(func.sum(PARTS.c.size), 0)).where(PARTS.c.upload_id == upload_id)
     with ledger() as connection:
         everything = connection.execute(mine).scalar_one()
@@ -78,7 +78,7 @@ def sizes(upload_id: str, number: int) -> tuple[int, int]:
 
 
 def add(path: Path, upload_id: str, number: int) -> str:
-    """Make a part of a file, which is moved, in the place of an earlier one of its number; its etag."""
+    """Move a file into the store as a part, replacing an earlier one of its number; return its etag."""
     part = Part(number, file_sha256(path), path.stat().st_size)
     store().place.take(path, _address(upload_id, number, part.etag))
     try:
@@ -93,7 +93,7 @@ def add(path: Path, upload_id: str, number: int) -> str:
 
 
 def drop(upload_id: str, number: int) -> None:
-    """Forget a part that has come."""
+    """Remove a part that has come."""
     this = (PARTS.c.upload_id == upload_id, PARTS.c.number == number)
     with ledger() as connection:
         etag = connection.scalar(select(PARTS.c.etag).where(*this))
@@ -104,7 +104,7 @@ def drop(upload_id: str, number: int) -> None:
 
 @contextmanager
 def alone(upload_id: str) -> Iterator[None]:
-    """Nobody else on this machine puts this upload together meanwhile, and it is not taken for abandoned.
+    """Lock an upload: nobody else on this machine joins its parts meanwhile, and it does not count as abandoned.
 
     Two machines may do so at once: then both read the same parts, and keep the same file.
     """
@@ -118,13 +118,13 @@ def alone(upload_id: str) -> Iterator[None]:
 
 
 def missing(upload_id: str, etags: dict[int, str]) -> list[int]:
-    """Which of the parts 1, 2, ... to the last one have not come, or not with this etag."""
+    """Numbers of the parts 1, 2, ... to the last one that have not come, or not with this etag."""
     there = {number: part.etag for number, part in come(upload_id).items()}
     return [n for n in range(1, max(etags) + 1) if n not in etags or there.get(n) != etags[n]]
 
 
 def keep_joined(upload_id: str, name: str, etags: dict[int, str]) -> MediaFile:
-    """Put the parts together, a piece at a time, and into the store."""
+    """Join the parts, a piece at a time, and put the file into the store."""
     digest, there = hashlib.sha256(), come(upload_id)
     with temporary_folder() as folder:
         whole = folder / "upload"
@@ -139,13 +139,13 @@ def keep_joined(upload_id: str, name: str, etags: dict[int, str]) -> MediaFile:
 
 
 def remove(upload_id: str) -> None:
-    """The parts are not needed any more; first of all, none are expected any more."""
+    """Remove an upload's parts; first of all, mark that none are expected any more."""
     store().remove(_mark(upload_id))
     store().place.remove_all(_folder(upload_id))
 
 
 def remove_abandoned() -> list[Stored]:
-    """Remove the parts of uploads to which nothing has come for a day; the files that they were."""
+    """Remove the parts of uploads to which nothing has come for a day; return the files removed."""
     for folder in left(settings().home_folder / "uploads", DAY):  # where parts were kept before
         shutil.rmtree(folder, ignore_errors=True)
     uploads: dict[str, list[Stored]] = defaultdict(list)
@@ -158,7 +158,7 @@ def remove_abandoned() -> list[Stored]:
 
 
 def forget_abandoned() -> None:
-    """Remove them, and what the database knows of them."""
+    """Remove abandoned parts, and their rows in the database."""
     remove_abandoned()
     before = datetime.now(UTC) - timedelta(seconds=DAY)
     silent = select(PARTS.c.upload_id).group_by(PARTS.c.upload_id).having(func.max(PARTS.c.at) < before)
@@ -167,7 +167,7 @@ def forget_abandoned() -> None:
 
 
 def _read(upload_id: str, part: Part, folder: Path) -> Iterator[bytes]:
-    """A part, piece by piece; one that came cut off is no part."""
+    """The bytes of a part, piece by piece; a part that is cut off is refused."""
     place, size = store().place, 0
     path = place.fetch(_address(upload_id, part.number, part.etag), folder)
     with path.open("rb") as file:
@@ -181,7 +181,7 @@ def _read(upload_id: str, part: Part, folder: Path) -> Iterator[bytes]:
 
 
 def _note(upload_id: str, part: Part) -> str | None:
-    """Write down that a part has come; the etag of the earlier one of its number."""
+    """Record that a part has come; return the etag of the earlier part with its number."""
     row = {"upload_id": upload_id, **part._asdict(), "at": datetime.now(UTC)}
     with ledger() as connection:
         this = (PARTS.c.upload_id == upload_id, PARTS.c.number == part.number)

@@ -1,4 +1,4 @@
-"""Addresses of files that clients have put into the store themselves: known by their content, `upload://SHA256/NAME`."""
+"""Upload addresses: files that clients have put into the store, known by their content, `upload://SHA256/NAME`."""
 
 import re
 from urllib.parse import quote, unquote
@@ -11,17 +11,17 @@ _URL = re.compile(r"upload://([0-9a-f]{64})/([^/?#]+)")
 
 
 def uploaded_url(file: MediaFile) -> str:
-    """What a client writes into a request."""
+    """The address of an uploaded file, which a client writes into a request."""
     return f"{SCHEME}://{file.sha256}/{quote(file.name)}"
 
 
 def content_of(url: str) -> str | None:
-    """The sha256 that such an address names; None of any other."""
+    """The sha256 that an upload address names; None for any other URL."""
     return _parts(url)[0]
 
 
 def uploaded(url: str) -> MediaFile | None:
-    """The file behind such an address, or None where there is none (any more)."""
+    """The file behind an upload address, or None where there is none (any more)."""
     sha256, name = _parts(url)
     size = store().size(media_address(sha256)) if sha256 else None
     return MediaFile(name=unquote(name), sha256=sha256, size=size) if sha256 and size is not None else None

@@ -1,1 +1,1 @@
-"""Where files are kept: the content-addressed store and the folder of this installation."""
+"""Storage: the content-addressed store and the folder of this installation."""

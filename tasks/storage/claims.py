@@ -1,8 +1,8 @@
-"""Two runs on one machine never make the same artifact at the same time: who is making what.
+"""Claims: two runs on one machine never make the same artifact at the same time.
 
 A claim is the kernel's lock on one byte of a file under HOME, so that thousands of claims hold one file open. It ends
 with its holder, however that ends: there is nothing to clean up. Machines that share a store do not see each other's
-claims: there, what two make at once is made twice, and the store keeps one of them.
+claims: an artifact that two of them make at once is made twice, and the store keeps one copy.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ BUSY = (BlockingIOError, PermissionError)  # either, says fcntl(2), where somebo
 
 
 class Claims:
-    """What this run is making; all of it is given back at the end of the `with` block."""
+    """The artifacts that this run is making; all claims are released at the end of the `with` block."""
 
     def __init__(self) -> None:
         folder = settings().home_folder / "claims"
@@ -35,15 +35,15 @@ class Claims:
         os.close(self._file)
 
     def take(self, names: Iterable[str]) -> list[str]:
-        """Claim those that nobody else is making, without waiting."""
+        """Claim the names that nobody else is making, without waiting; return them."""
         return [name for name in names if self._try(name)]
 
     def release(self, name: str) -> None:
-        """It is made, or given up."""
+        """Release the claim of an artifact that is made, or given up."""
         self._lock(name, fcntl.F_UNLCK)
 
     def wait_for(self, name: str) -> None:
-        """Return when nobody is making it any more. Hold no claim while waiting: then nobody waits in a circle."""
+        """Return when nobody is making an artifact any more. Hold no claim meanwhile: then nobody waits in a circle."""
         self._lock(name, fcntl.F_WRLCK, wait=True)
         self.release(name)
 
@@ -55,13 +55,13 @@ class Claims:
         return True
 
     def _lock(self, name: str, kind: int, *, wait: bool = False) -> None:
-        """A lock that belongs to this open file: other runs and other threads of this process are held up alike."""
+        """Lock a name for this open file: other runs and other threads of this process are held up alike."""
         byte = int(sha256(name.encode()).hexdigest(), 16) % BYTES
         command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
         fcntl.fcntl(self._file, command, struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0))
 
 
 def wait_for(name: str) -> None:
-    """Return when nobody is making it any more."""
+    """Return when nobody is making an artifact any more."""
     with Claims() as claims:
         claims.wait_for(name)

@@ -1,4 +1,4 @@
-"""Files that a power cut leaves: on the disk, and in their folder, before anything says that they are there.
+"""Durable files: on the disk, and in their folder, before anything says that they are there.
 
 A file that is only renamed into place may be empty afterwards, under its final name.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def appearing(final: Path, *, lasting: bool = True) -> Iterator[Path]:
-    """Where to write what appears by a rename, so that what is cut off is left under another name.
+    """A temporary path to write to, renamed to its final name at the end; a cut-off file keeps the other name.
 
     Args:
         final: the name under which it appears; missing folders are made.
@@ -32,7 +32,7 @@ def appearing(final: Path, *, lasting: bool = True) -> Iterator[Path]:
 
 
 def make_folder(folder: Path, *, lasting: bool = True) -> None:
-    """Make a folder and those above it; one that lasts is in each of them before this returns."""
+    """Make a folder and its parents; a lasting one is on the disk, in each of them, before this returns."""
     if folder.is_dir():
         return
     make_folder(folder.parent, lasting=lasting)

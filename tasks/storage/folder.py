@@ -1,4 +1,4 @@
-"""A folder behind any fsspec URL: files appear in it whole or not at all, and every fault says where it was."""
+"""Folders behind any fsspec URL: files appear in them whole or not at all, and every fault names its place."""
 
 import errno
 import hashlib
@@ -33,7 +33,7 @@ Answer = TypeVar("Answer")
 
 
 class Stored(NamedTuple):
-    """One file of a place."""
+    """One file of a folder, with its size and age."""
 
     address: str
     size: int
@@ -45,9 +45,9 @@ class Stored(NamedTuple):
 
 
 class Place:
-    """Files under one fsspec URL.
+    """A folder of files under one fsspec URL.
 
-    A remote one that does not answer, or breaks off, is asked again for as long as the settings say.
+    A remote folder that does not answer, or breaks off, is asked again for as long as the settings say.
 
     Raises:
         StoreUnavailable: it did not answer in all that time.
@@ -78,7 +78,7 @@ class Place:
             return None
 
     def put(self, path: Path, address: str) -> None:
-        """Copy a local file here: a reader never sees half of it, and once it is here a power cut leaves it."""
+        """Copy a local file here: a reader never sees half of the file, and afterwards a power cut does not lose it."""
         if self.is_local:
             with self._asking(address), appearing(Path(self.path(address))) as part:
                 shutil.copyfile(path, part)
@@ -93,7 +93,7 @@ class Place:
         self._patiently(address, lambda: self._into_what_is_there(send))
 
     def take(self, path: Path, address: str) -> None:
-        """The same of a file that nobody needs where it lies: moved, without a copy where both are on one disk."""
+        """Move a local file here, with the promises of `put`, and without a copy where both are on one disk."""
         if self.is_local:
             with self._asking(address):
                 if _moved(path, Path(self.path(address))):
@@ -101,7 +101,7 @@ class Place:
         self.put(path, address)
 
     def write(self, content: bytes, address: str, *, lasting: bool = True) -> None:
-        """A note, whole or not at all.
+        """Write a small file, whole or not at all.
 
         Args:
             lasting: a power cut leaves it. Not worth its time where what is lost is found out again in a moment.
@@ -114,7 +114,7 @@ class Place:
         self._patiently(address, lambda: self._into_what_is_there(send))
 
     def fetch(self, address: str, folder: Path) -> Path:
-        """A file as a local one: itself, or a copy in the folder. FileNotFoundError where there is none."""
+        """Local path of a file: the file itself, or a copy in the folder. FileNotFoundError where there is none."""
         if self.is_local:
             return Path(self.path(address))
         path = folder / Path(address).name
@@ -127,7 +127,7 @@ class Place:
         return path
 
     def sha256(self, address: str) -> str:
-        """Of what is kept here, read a piece at a time."""
+        """Digest of a file here, read a piece at a time."""
 
         def read() -> str:
             digest = hashlib.sha256()
@@ -139,7 +139,7 @@ class Place:
         return self._patiently(address, read)
 
     def read(self, address: str) -> bytes | None:
-        """A note in JSON, or None where there is none. One that came cut off is no note that is damaged."""
+        """The bytes of a JSON note, or None where there is none. A note that came cut off does not count as damaged."""
 
         def receive() -> bytes:
             path = self.path(address)
@@ -173,7 +173,7 @@ class Place:
             self._patiently(folder, partial(self._call, "bulk_delete", some, seconds=LISTING_SECONDS))
 
     def files(self, folder: str = "") -> Iterator[Stored]:
-        """All files of the place, or of a folder of it."""
+        """All files of the place, or of one of its folders."""
         now = datetime.now(UTC).timestamp()
         found: dict[str, Any] = {}
         with suppress(FileNotFoundError):
@@ -185,13 +185,13 @@ class Place:
             yield Stored(path.removeprefix(self.root).lstrip("/"), int(info["size"]), now - moment)
 
     def link(self, address: str, seconds: int) -> str:
-        """Where a client opens a file; on S3 it needs no credentials for so long."""
+        """URL at which a client opens a file; on S3 the link needs no credentials for that many seconds."""
         if self.is_local:
             return Path(self.path(address)).as_uri()
         return str(self._patiently(address, lambda: self.fs.sign(self.path(address), expiration=seconds)))
 
     def end_uploads(self, older_than: float) -> int:
-        """End uploads in parts that nobody has finished in so many seconds: on S3 they are kept, and paid for."""
+        """Abort multipart uploads that nobody has finished in so many seconds: on S3 they are kept, and paid for."""
         if not self.on_s3:
             return 0
         bucket, _, prefix = self.root.partition("/")
@@ -205,7 +205,7 @@ class Place:
         return len(cut)
 
     def _into_what_is_there(self, send: Callable[[], object]) -> None:
-        """Send a file; that a bucket is missing shows only when something is sent there."""
+        """Send a file; a missing bucket shows only when a file is sent there."""
         try:
             send()
         except FileNotFoundError as error:
@@ -214,13 +214,13 @@ class Place:
             raise StoreRefused(f"{self.url} is not there; create it first") from error
 
     def _call(self, method: str, *arguments: Any, seconds: float = LEAST_SECONDS, **more: Any) -> Any:
-        """Ask the file system, for so many seconds at most where that can be said."""
+        """Call the file system, for so many seconds at most where a limit can be set."""
         if isinstance(self.fs, AsyncFileSystem):
             return sync(self.fs.loop, getattr(self.fs, f"_{method}"), *arguments, timeout=seconds, **more)
         return getattr(self.fs, method)(*arguments, **more)
 
     def _patiently(self, address: str, ask: Callable[[], Answer]) -> Answer:
-        """Ask, and ask again where the other side does not answer: it may pass in minutes, and a run took hours."""
+        """Ask, and ask again where the other side does not answer: an outage may pass in minutes; a run took hours."""
         patience = Patience()
         while True:
             try:
@@ -257,12 +257,12 @@ class Place:
 
 
 def time_for(size: int) -> float:
-    """Seconds that a file of so many bytes may take on its way; one that takes longer comes to nothing."""
+    """Seconds that a transfer of so many bytes may take; a transfer that takes longer fails."""
     return LEAST_SECONDS + size / BYTES_PER_SECOND
 
 
 def _moved(path: Path, final: Path) -> bool:
-    """Move a file within its disk, so that a power cut leaves it; whether it is that disk."""
+    """Move a file within its disk, durably; False where the destination is on another disk."""
     make_folder(final.parent)
     on_disk(path)
     try:
@@ -276,6 +276,6 @@ def _moved(path: Path, final: Path) -> bool:
 
 
 def _code(error: BaseException) -> str:
-    """What S3 calls a fault; s3fs keeps its own error as the cause."""
+    """S3's code of a fault; s3fs keeps its own error as the cause."""
     response = getattr(error.__cause__, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))

@@ -1,4 +1,4 @@
-"""HOME is its owner's alone: in it are clips, requests with the URLs they came from, keys and passwords."""
+"""HOME is private to its owner: in it are clips, requests with the URLs they came from, keys and passwords."""
 
 import os
 import stat
@@ -16,7 +16,7 @@ def private_home() -> Path:
 
 
 def private(folder: Path) -> Path:
-    """A folder, made where it is missing, and closed to everybody but its owner where that is who we are."""
+    """A folder, made where it is missing, and closed to everybody but its owner where that is us."""
     folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     found = folder.stat()
     everybodys = found.st_mode & stat.S_ISVTX  # /tmp and its like, on purpose

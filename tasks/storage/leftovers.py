@@ -1,6 +1,6 @@
-"""What killed runs leave in HOME: temporary folders, trainings and runs that nobody continues, old results.
+"""Leftovers of killed runs in HOME: temporary folders, trainings and runs that nobody continues, old results.
 
-Whatever is in use is locked by the kernel for as long as its process lives; what is not locked has been left.
+A folder in use is locked by the kernel for as long as its process lives; a folder without a lock is a leftover.
 """
 
 import shutil
@@ -17,7 +17,7 @@ HOUR = 3600.0
 
 
 def remove_leftovers(older_than: float, keep_runs: float) -> tuple[int, int]:
-    """Remove what has been left; the files and bytes that it was.
+    """Remove leftovers; return the number of files and bytes removed.
 
     Args:
         older_than: seconds; a younger training's checkpoint may be gone on from.
@@ -37,7 +37,7 @@ def remove_leftovers(older_than: float, keep_runs: float) -> tuple[int, int]:
 
 
 def left(room: Path, older_than: float) -> Iterator[Path]:
-    """Folders of a room that are old enough and in nobody's use."""
+    """Folders of a room that are old enough and not in use."""
     for folder in room.glob("*"):
         newest = min((_age(file) for file in _files(folder)), default=_age(folder))
         if newest > older_than and is_free(folder):

@@ -20,7 +20,7 @@ def lock(path: Path, kind: int = LOCK_EX) -> int:
 
 
 def try_lock(path: Path) -> int | None:
-    """The same without waiting; None where somebody else holds it."""
+    """Take a lock without waiting; None where somebody else holds it."""
     handle = _open(path)
     try:
         flock(handle, LOCK_EX | LOCK_NB)
@@ -32,7 +32,7 @@ def try_lock(path: Path) -> int | None:
 
 @contextmanager
 def locked(path: Path, kind: int = LOCK_EX) -> Iterator[int]:
-    """Hold the lock meanwhile; the handle."""
+    """Hold the lock of a file or folder for the `with` block; yields the handle."""
     handle = lock(path, kind)
     try:
         yield handle
@@ -51,7 +51,7 @@ def is_free(path: Path) -> bool:
 
 
 def is_in_place(path: Path, handle: int) -> bool:
-    """Whether the path still leads to what was locked: its last holder may have removed it."""
+    """Whether the path still leads to the locked file: its last holder may have removed the file."""
     try:
         return path.stat().st_ino == os.fstat(handle).st_ino
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Small answers that took a look into a file: kept in the store, so that one clip more costs one look more."""
+"""Memo: small answers of looks into files, kept in the store, so that one clip more costs one look more."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,7 +13,7 @@ Answer = TypeVar("Answer", bound=Frozen)
 
 
 def remembered(address: str, kind: type[Answer], make: Callable[[], Answer]) -> Answer:
-    """The answer kept under an address that names all it depends on; made and kept where there is none."""
+    """The answer kept under an address that names all its inputs; made and kept where there is none."""
     if (kept := _kept(address, kind)) is not None:
         return kept
     answer = make()

@@ -1,4 +1,4 @@
-"""What a run delivers: files under OUTPUTS, read back and compared, and told again where nobody has read them."""
+"""Outputs: the files of a run under OUTPUTS, read back and compared, with fresh links where nobody has read them."""
 
 import json
 import mimetypes
@@ -24,7 +24,7 @@ class Outputs:
         self.checksums: dict[str, str] = {}
 
     def open(self) -> None:
-        """See whether files can be put there, read and removed.
+        """Check that files can be put there, read and removed.
 
         Raises:
             StoreFull, StoreRefused, StoreUnavailable: they cannot.
@@ -38,7 +38,7 @@ class Outputs:
         self.place.remove(probe)
 
     def put(self, path: Path, name: str) -> File:
-        """Publish a file under its final name, read back and compared; one that is there whole stays.
+        """Publish a file under its final name, read back and compared; a whole file that is there stays.
 
         Raises:
             StoreUnavailable: what arrived is not what was sent.
@@ -54,16 +54,16 @@ class Outputs:
         return File(url=self.link(name), content_type=kind, file_name=name, file_size=path.stat().st_size)
 
     def link(self, name: str) -> str:
-        """Where a client opens a file from now on."""
+        """URL at which a client opens a file from now on."""
         return self.place.link(f"{self.run_id}/{name}", settings().link_seconds)
 
     def are_whole(self, checksums: Mapping[str, str]) -> bool:
-        """Whether all files that were delivered are there, as they were delivered."""
+        """Whether all delivered files are there, with the content that was delivered."""
         found = {name: self._digest(f"{self.run_id}/{name}") for name in checksums}
         return bool(checksums) and found == dict(checksums)
 
     def tidy(self) -> None:
-        """Remove what a killed try of this run has left half written."""
+        """Remove half-written files of a killed try of this run."""
         for file in self.place.files(self.run_id):
             if file.address.endswith(".part"):
                 self.place.remove(file.address)
@@ -82,7 +82,7 @@ class Outputs:
             return self.put(path, name)
 
     def _digest(self, address: str, size: int | None = None) -> str | None:
-        """The sha256 of a file that is there; of one of this size, where it is known."""
+        """The sha256 of a file that is there; only of one with this size, where the size is known."""
         held = self.place.size(address)
         if held is None or (size is not None and held != size):
             return None
@@ -90,7 +90,7 @@ class Outputs:
 
 
 def open_outputs(run_id: str) -> None:
-    """Notice before anything is spent that OUTPUTS cannot be written.
+    """Check that OUTPUTS can be written, before anything is spent.
 
     Raises:
         StoreFull, StoreRefused, StoreUnavailable: they cannot.

@@ -1,4 +1,4 @@
-"""Waiting out what passes by itself: a place or a server that does not answer for seconds, or for a few minutes."""
+"""Patience with passing faults: waiting for a place or a server that does not answer for seconds, or a few minutes."""
 
 import logging
 import math
@@ -14,13 +14,13 @@ log = logging.getLogger("ltx_flows.run")
 
 
 class Patience:
-    """How long one thing has been failing, and what to do about it."""
+    """Retry state of one operation: how long it has been failing, and the pause before the next try."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """It went on: whatever fails next begins to fail then."""
+        """Start the clock anew after a success: a later fault begins to fail then."""
         self.deadline: float | None = None
         self.pause = FIRST_PAUSE
         self.said = -math.inf

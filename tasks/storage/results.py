@@ -1,4 +1,4 @@
-"""Prefect's results of steps in our store: a run that goes on, here or on another machine, finds what is done there."""
+"""Prefect's step results in our store: a run that goes on, here or on another machine, finds the steps already done."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +13,16 @@ RESULTS = "results"
 
 
 class StoreResults(WritableFileSystem):
-    """Results of steps as files of the store: whole or not at all, and there after a power cut."""
+    """File system of Prefect's results in the store: written whole or not at all, and there after a power cut."""
 
     _block_type_name = "ltx-flows store"
     _block_type_slug = "ltx-flows-store"
 
     def _resolve_path(self, path: str) -> None:
-        """Keys are addresses as they are: there is no folder below which Prefect should look."""
+        """None: result keys are addresses as they are, without a folder below which Prefect should look."""
 
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]  # Prefect takes both
-        """The bytes that were written.
+        """The bytes of a result.
 
         Raises:
             FileNotFoundError: there are none.
@@ -33,13 +33,13 @@ class StoreResults(WritableFileSystem):
         return content
 
     def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
-        """Keep them."""
+        """Write the bytes of a result."""
         store().place.write(content, f"{RESULTS}/{path}")
 
 
 @contextmanager
 def results_in_store() -> Iterator[None]:
-    """Inside a flow run: its steps keep and find their results in the store.
+    """Keep and find the results of a flow run's steps in the store.
 
     Prefect itself takes a place from a block that is saved on its server, or a folder of this machine; set here, no
     server has to be prepared, and none can lead a run elsewhere.

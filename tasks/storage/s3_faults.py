@@ -1,4 +1,4 @@
-"""Which faults of S3 pass by themselves, and which do not."""
+"""Faults of S3: which pass by themselves, and which do not."""
 
 import errno
 
@@ -17,7 +17,7 @@ CUT = ("BadDigest", "IncompleteBody", "InvalidPart", "InvalidPartOrder")  # 400s
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether asking again would be in vain: credentials that are wrong or missing, a request that makes no sense."""
+    """Whether asking again would be in vain: wrong or missing credentials, or a malformed request."""
     if isinstance(error, PermissionError | NoCredentialsError | PartialCredentialsError | ParamValidationError):
         return True
     response = getattr(error.__cause__, "response", None) or {}

@@ -1,4 +1,4 @@
-"""The content-addressed store: artifacts named by what they were made from, on any fsspec URL.
+"""The content-addressed store: artifacts named by a key of their inputs, on any fsspec URL.
 
 An artifact is written under a temporary name and then published by a rename, so that a reader never sees half of one.
 Its content hash and size travel in the `Artifact` that manifests carry; readers check them.
@@ -30,7 +30,7 @@ READS = 2  # what was garbled on its way is whole the second time
 
 
 class Artifact(Frozen):
-    """A file in the store; a manifest that names one that is gone is no manifest but a cache miss."""
+    """A file in the store; a manifest whose artifact is gone is refused, and so a cache miss."""
 
     address: str
     sha256: str
@@ -44,7 +44,7 @@ class Artifact(Frozen):
 
 
 class Note(Frozen):
-    """What the store keeps under a name: which artifact it is, and how long it took to make."""
+    """The store's entry under a name: the artifact, and how long it took to make."""
 
     artifact: Artifact
     seconds: float
@@ -57,7 +57,7 @@ def key_of(*parts: Any) -> str:
 
 
 def media_address(sha256: str) -> str:
-    """Where the store keeps a media file: by content alone, so that the same clip is kept once."""
+    """Address of a media file in the store: by content alone, so that the same clip is kept once."""
     return f"files/{sha256}"
 
 
@@ -81,7 +81,7 @@ class Store:
         return note.artifact if note else None
 
     def note(self, name: str) -> Note | None:
-        """An artifact and what it cost, or None where there is none or its content is gone."""
+        """An artifact and the time it took to make, or None where there is none or its content is gone."""
         written = self.place.read(f"{name}.json")
         try:
             return Note.model_validate_json(written) if written else None
@@ -89,7 +89,7 @@ class Store:
             return None
 
     def publish(self, path: Path, name: str, seconds: float = 0.0) -> Artifact:
-        """Put a finished local file into the store and note it under the name of what it was made from.
+        """Put a finished local file into the store and note it under the key of its inputs.
 
         The file is kept by its content and the note is one small file, so two writers of one name, whose bytes may
         differ on a GPU, leave one whole artifact or the other.
@@ -101,7 +101,7 @@ class Store:
         return self._note(Artifact(address=address, sha256=digest, size=size), name, seconds)
 
     def publish_text(self, text: str, name: str) -> Artifact:
-        """The same for a small answer, which needs no file on its way; one that a power cut takes is found anew."""
+        """Publish a small answer, which needs no local file; an answer lost in a power cut is computed anew."""
         content = text.encode()
         digest = hashlib.sha256(content).hexdigest()
         address = _blob(digest, ".json")
@@ -116,7 +116,7 @@ class Store:
         return artifact
 
     def keep(self, path: Path, sha256: str) -> None:
-        """Put a media file into the store, unless its content is there."""
+        """Put a media file into the store, unless its content is there already."""
         address = media_address(sha256)
         there = self.size(address) == path.stat().st_size
         if there and self.place.is_local:  # it costs little to see that, and a damaged one is mended in passing
@@ -125,7 +125,7 @@ class Store:
             self.place.put(path, address)
 
     def write_text(self, text: str, address: str) -> None:
-        """A small note of our own, such as a manifest."""
+        """Write a small note of our own, such as a manifest."""
         self.place.write(text.encode(), address)
 
     def read_text(self, address: str) -> str | None:
@@ -148,7 +148,7 @@ class Store:
         return self._local(media_address(sha256), sha256)
 
     def all_local(self, artifacts: Iterable[Artifact], folder: Path) -> dict[Artifact, Path]:
-        """Many artifacts as local files that are there together; of a remote store as copies in one folder.
+        """Many artifacts as local files that exist together; of a remote store as copies in one folder.
 
         Raises:
             StoreDamaged: as `local` does, of all that are damaged or gone, so that they are made anew together.
@@ -195,7 +195,7 @@ class Store:
         raise StoreDamaged(f"{where} differed from what was written; run again to make it anew")
 
     def _renew(self, path: Path, sha256: str) -> bool:
-        """Make a file as young as if it had just come, as a run has just found a use for it; whether it is whole."""
+        """Set a file's age to zero, as a run has just found a use for it; whether the file is whole."""
         try:
             os.utime(path)
             return self._is_whole(path, sha256)
@@ -223,9 +223,9 @@ def store() -> Store:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder of our own under HOME that is gone afterwards.
+    """A folder of our own under HOME that is removed afterwards.
 
-    It is locked for as long as its process lives, so that pruning knows what a killed one has left.
+    The folder is locked for as long as its process lives, so that pruning knows which ones killed processes have left.
     """
     room = private_home() / TEMPORARY
     room.mkdir(parents=True, exist_ok=True)
@@ -249,7 +249,7 @@ def _plain(value: Any) -> Any:
 
 
 def keep(path: Path, name: str, sha256: str | None = None) -> MediaFile:
-    """Put a file into the store, unless its content is there; `name` is what messages call it."""
+    """Put a file into the store, unless its content is there; `name` is the file's name in messages."""
     digest = sha256 or file_sha256(path)
     size = path.stat().st_size
     store().keep(path, digest)

@@ -1,4 +1,4 @@
-"""What a run uses, noted in the store from its start on: pruning spares it, on whichever machine it is typed."""
+"""Usage notes: the artifacts that a run uses, from its start on: pruning on any machine spares them."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ RUNS = "runs"
 
 
 class RunNote(Frozen):
-    """What a run has used."""
+    """The addresses that a run has used."""
 
     addresses: tuple[str, ...] = ()
     began: float = 0.0  # seconds since 1970
@@ -21,7 +21,7 @@ class RunNote(Frozen):
 
 
 def record_usage(run_id: str, addresses: Iterable[str], *, ended: bool = False) -> None:
-    """Add to the note of a run, and make it young: it is needed for as long as runs are."""
+    """Add addresses to the note of a run, and renew its age: the note is needed for as long as runs are."""
     address = f"{RUNS}/{run_id}.json"
     before = _read(address) or RunNote(began=time.time())
     known = tuple(sorted({*before.addresses, *addresses}))
@@ -30,13 +30,13 @@ def record_usage(run_id: str, addresses: Iterable[str], *, ended: bool = False) 
 
 
 def addresses_in(*manifests: BaseModel) -> Iterator[str]:
-    """All that manifests name in the store: artifacts say their address, media files and fitted clips a content."""
+    """All store addresses that manifests name: an artifact's address, the content of media files and fitted clips."""
     for manifest in manifests:
         yield from addresses_of(manifest.model_dump())
 
 
 def addresses_of(value: Any) -> Iterator[str]:  # any JSON
-    """The same of plain values."""
+    """All store addresses in plain values."""
     if isinstance(value, dict):
         if "address" in value:
             yield value["address"]

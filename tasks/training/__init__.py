@@ -1,1 +1,1 @@
-"""The training process, `python -m tasks.training`, and what runs beside it."""
+"""The training process, `python -m tasks.training`, and its surroundings."""

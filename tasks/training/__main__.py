@@ -1,7 +1,7 @@
-"""The training process: `python -m tasks.training JOB.json`. Says what it does as JSON lines on stdout.
+"""The training process: `python -m tasks.training JOB.json`. Writes its events as JSON lines on stdout.
 
-It ends with its parent: the parent holds the other end of stdin. On several devices Lightning starts one more process
-for each, by the same command; the first of them loads, saves and tells, the others end when it does.
+The process ends with its parent, which holds the other end of stdin. On several devices Lightning starts one more
+process for each, by the same command; the first of them loads, saves and tells, the others end when the first does.
 """
 
 import os
@@ -55,7 +55,7 @@ def run(job: Job, say: Say) -> None:
 
 
 def is_device_fault(error: RuntimeError) -> bool:
-    """Whether the device, its driver or one of its libraries failed, and not what was asked of it."""
+    """Whether the device, its driver or one of its libraries failed, rather than the computation asked of it."""
     return isinstance(error, torch.AcceleratorError) or str(error).startswith(DEVICE_FAULTS)
 
 
@@ -94,12 +94,12 @@ def _train(job: Job, voice: Voice) -> None:
 
 
 def process_rank() -> int:
-    """Which of the training's processes this is; Lightning numbers those that it starts."""
+    """Rank of this process; Lightning numbers the processes that it starts."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def _device(job: Job, rank: int) -> torch.device:
-    """This process's own device: the first one is the job's, the next ones follow it."""
+    """This process's own device: the job's for the first process, the following ones for the next."""
     device = base_model.pick_device(job.device)
     if device.type == "cuda" and job.devices > 1:
         return torch.device("cuda", rank)
@@ -107,14 +107,14 @@ def _device(job: Job, rank: int) -> torch.device:
 
 
 def end_with_parent() -> None:
-    """Wait for the end of stdin, which comes when the parent ends, however it ends."""
+    """Wait for the end of stdin, which comes when the parent ends, however that happens, and end this process."""
     while os.read(sys.stdin.fileno(), 1):  # unbuffered: a lock held here would stop the interpreter from ending
         pass
     os._exit(1)
 
 
 def end_with_first(first: int) -> None:
-    """A further process ends with the first one, which started it: it would wait for its gradients for ever."""
+    """End a further process with the first one, which started it: else it would wait for gradients for ever."""
     while os.getppid() == first:
         time.sleep(SECONDS_BETWEEN_LOOKS)
     os._exit(1)

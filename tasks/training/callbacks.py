@@ -1,4 +1,4 @@
-"""What a training says while it goes: its steps, its checkpoints, its previews."""
+"""Lightning callback of a training: reports steps, checkpoints and previews as events."""
 
 import json
 import math
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from models.engine.rng import random_states, set_random_states
 from models.engine.trainer import LoraTraining, Measured
 from models.ltx2.adapter import adapter_parameters, export, save
-from models.sampler import Guidance, draw_noise, sample, stg_block_of
+from models.ltx2.spec import stg_block_of
+from models.sampler import Guidance, draw_noise, sample
 from models.training_inputs import TrainingSample
 from schemas.errors import TrainingDiverged
 from schemas.media import Modality
@@ -45,7 +46,7 @@ Say = Callable[[Event], None]
 
 
 def read_sample(job: JobSample) -> TrainingSample:
-    """A sample's latents; each sound is cut to the steps that its own clip is long."""
+    """A sample's latents; each sound is cut to the number of steps of its own clip."""
     latents = {(track.role, track.modality): load_file(track.path)["latent"][: track.steps] for track in job.latents}
     rates = {track.role: track.fps for track in job.latents if track.modality == "video"}
     return TrainingSample(
@@ -65,7 +66,7 @@ def _read_text(job: JobSample | PreviewJob, of: JobSample) -> dict[Modality, Ten
 
 
 class Voice:
-    """Tells the other side what happens, and in between that something does."""
+    """Event sender: reports events to the parent, and heartbeats in between."""
 
     def __init__(self, say: Say) -> None:
         self._say, self.heard = say, time.monotonic()
@@ -75,13 +76,13 @@ class Voice:
         self.heard = time.monotonic()
 
     def beat(self) -> None:
-        """To be called often, by what may take long: silence is taken for a hang."""
+        """Send a heartbeat when one is due; called often by long operations, because silence is taken for a hang."""
         if time.monotonic() - self.heard > SECONDS_BETWEEN_BEATS:
             self.say(Beat())
 
 
 class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
-    """Steps, checkpoints and previews of a training, told as they happen; of several processes the first one tells."""
+    """Callback for steps, checkpoints and previews of a training; of several processes the first one reports."""
 
     def __init__(
         self, job: Job, transformer: nn.Module, device: torch.device, voice: "Voice", identity: checkpoint.Identity
@@ -156,7 +157,7 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
         return Finished(adapter=adapter, losses=losses, previews=previews, skipped=tuple(self.skipped))
 
     def _report(self, *, aloud: bool) -> None:
-        """Read what the steps since the last report measured, which waits for the device."""
+        """Read the measurements of the steps since the last report, which waits for the device."""
         rows = [(step, measured.losses.tolist(), measured.gradient_norm.item()) for step, measured in self.unread]
         now = time.monotonic()
         tokens = sum(measured.tokens for _, measured in self.unread)
@@ -212,12 +213,12 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
 
 
 def _or_none(value: float) -> float | None:
-    """JSON has no word for what is not finite."""
+    """The number, or None where it is not finite: JSON has no word for that."""
     return value if math.isfinite(value) else None
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a preview is there and is what was written."""
+    """Whether a preview is there with the content that was written."""
     try:
         return hash_of(path).read_text() == file_sha256(path)
     except FileNotFoundError:
@@ -225,14 +226,14 @@ def _is_whole(path: Path) -> bool:
 
 
 def hash_of(preview: Path) -> Path:
-    """The file that says what a preview's content is; written after it."""
+    """Path of the file with a preview's content hash; written after the preview."""
     return preview.with_suffix(".sha256")
 
 
 def preview(
     transformer: nn.Module, job: PreviewJob, index: int, seed: int, beat: Callable[[], None]
 ) -> dict[str, Tensor]:
-    """Latents of one preview by modality; draws from a generator of its own and so leaves the training as it is."""
+    """Latents of one preview by modality; noise comes from its own generator, which leaves the training as it is."""
     given = read_sample(job.samples[index])
     layers = len(list(transformer.get_submodule("transformer_blocks").children()))
     latents = sample(

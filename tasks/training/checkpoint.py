@@ -18,18 +18,18 @@ DAMAGED = (OSError, RuntimeError, EOFError, KeyError, AttributeError, pickle.Unp
 
 
 def checkpoint_of(folder: Path) -> Path:
-    """Adapter, optimiser, schedule, random states, losses and position in the data; never the base."""
+    """The checkpoint's path: adapter, optimiser, schedule, random states, losses, data position; never the base."""
     return folder / "last.ckpt"
 
 
 def identity_of(job: Job, module: LightningModule) -> Identity:
-    """What a checkpoint must have been made for, in words that an error message can show."""
+    """Identity of a checkpoint: the job it must have been made for, in words that an error message can show."""
     shapes = [list(weight.shape) for weight in module.state_dict().values()]
     return {**{name: getattr(job, name) for name in COMPARED}, "shapes": shapes}
 
 
 def step_of(folder: Path) -> int:
-    """After which step a folder's checkpoint was written; 0 where there is none, or it does not say."""
+    """The step after which a folder's checkpoint was written; 0 where there is none, or the file has no step."""
     try:
         return int((folder / STEP).read_text())
     except (FileNotFoundError, ValueError):
@@ -37,14 +37,14 @@ def step_of(folder: Path) -> int:
 
 
 def set_step(folder: Path, step: int) -> None:
-    """Say after which step the folder's checkpoint was written."""
+    """Record the step after which the folder's checkpoint was written."""
     (folder / STEP).write_text(str(step))
     on_disk(folder / STEP)
     on_disk(folder)
 
 
 def copy_of(folder: Path, step: int) -> Path:
-    """A second name of the checkpoint of one step, for whoever shares it while newer ones replace it."""
+    """Path of a second name of one step's checkpoint, for sharing while newer ones replace the first."""
     return folder / f"{step:05}.copy"
 
 
@@ -54,7 +54,7 @@ def write(trainer: Trainer, folder: Path, *, copy: bool = False) -> None:
     Every device's process calls this; Lightning lets the first one write.
 
     Args:
-        copy: leave it under `copy_of`, too.
+        copy: leave the checkpoint under `copy_of`, too.
     """
     final = checkpoint_of(folder)
     part = final.with_suffix(".part")
@@ -69,7 +69,7 @@ def write(trainer: Trainer, folder: Path, *, copy: bool = False) -> None:
 
 
 def to_go_on_from(folder: Path, identity: Identity) -> Path | None:
-    """The checkpoint of this very job, or None where there is none yet.
+    """The checkpoint to resume this very job from, or None where there is none yet.
 
     Raises:
         CheckpointMismatch: it is another job's, or cannot be read. Loaded without running any code that it holds.

@@ -1,4 +1,4 @@
-"""What the training process is told, and what it says: a JSON file in, one JSON object a line out."""
+"""The training process's messages: a JSON file in, events as one JSON object a line out."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -66,7 +66,7 @@ class Job(Frozen):
 
 
 class Prepared(Frozen):
-    """One step was taken for trial, on the longest sample; the adapter is as it was."""
+    """Event: one step was taken for trial, on the longest sample; the adapter is as it was."""
 
     event: Literal["prepared"] = "prepared"
     tokens: int
@@ -80,7 +80,7 @@ class Prepared(Frozen):
 
 
 class Started(Frozen):
-    """The model is loaded and its memory suffices; steps follow."""
+    """Event: the model is loaded and its memory suffices; steps follow."""
 
     event: Literal["started"] = "started"
     step: int
@@ -89,7 +89,7 @@ class Started(Frozen):
 
 
 class Stepped(Frozen):
-    """One optimisation step was made."""
+    """Event: one optimisation step was made."""
 
     model_config = ConfigDict(ser_json_inf_nan="constants")  # else the other side could not read what is not finite
 
@@ -102,20 +102,20 @@ class Stepped(Frozen):
 
 
 class Saved(Frozen):
-    """A checkpoint was written."""
+    """Event: a checkpoint was written."""
 
     event: Literal["saved"] = "saved"
     step: int
 
 
 class Beat(Frozen):
-    """It goes on: between events that take long to come."""
+    """Event: a heartbeat between events that take long to come."""
 
     event: Literal["beat"] = "beat"
 
 
 class Previewed(Frozen):
-    """A preview's latents were written."""
+    """Event: a preview's latents were written."""
 
     event: Literal["preview"] = "preview"
     step: int
@@ -124,7 +124,7 @@ class Previewed(Frozen):
 
 
 class Finished(Frozen):
-    """The adapter was written."""
+    """Event: the adapter was written."""
 
     event: Literal["finished"] = "finished"
     adapter: Path
@@ -134,7 +134,7 @@ class Finished(Frozen):
 
 
 class Failed(Frozen):
-    """The training cannot go on, for a reason that has a class of its own in schemas/errors.py."""
+    """Event: the training cannot go on, for a reason that has a class of its own in schemas/errors.py."""
 
     event: Literal["failed"] = "failed"
     error: str
@@ -142,7 +142,7 @@ class Failed(Frozen):
 
 
 class Retrying(Frozen):
-    """The device ran out of memory, failed or fell silent; the training goes on from its checkpoint."""
+    """Event: the device ran out of memory, failed or fell silent; the training goes on from its checkpoint."""
 
     event: Literal["retrying"] = "retrying"
     message: str
@@ -156,6 +156,6 @@ EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def preview_steps(steps: int) -> tuple[int, ...]:
-    """Before the first step, at most ten times in between, and at the end."""
+    """Steps with previews: before the first step, at most ten times in between, and at the end."""
     interval = max(FIRST_PREVIEW_INTERVAL, -(-steps // MOST_PREVIEWS_BETWEEN))
     return (0, *range(interval, steps, interval), steps)

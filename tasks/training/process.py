@@ -1,4 +1,4 @@
-"""The training process seen from outside: started, listened to, ended, and its end turned into an error."""
+"""The training process seen from its parent: start, events, end, and the error that an end stands for."""
 
 import queue
 import subprocess
@@ -33,7 +33,7 @@ Told = Callable[[Event], None]
 
 
 def train_in_child(job: Job, on_event: Told) -> list[Event]:
-    """Run the process; where that may help, once more from its checkpoint.
+    """Run the training process; where another try may help, once more from its checkpoint.
 
     A fresh process each time: nothing of the last one's memory or faults is left, on one device or several. Where the
     device ran out of memory every block is recomputed.
@@ -59,12 +59,12 @@ def train_in_child(job: Job, on_event: Told) -> list[Event]:
 
 
 def command(path: Path) -> list[str]:
-    """The command of the training process."""
+    """Command line of the training process."""
     return [sys.executable, "-m", "tasks.training", str(path)]
 
 
 def _run(job: Job, on_event: Told) -> list[Event]:
-    """Start the process, pass on what it says, and end it when we are ended or it falls silent."""
+    """Start the process, pass on its events, and end it when this process is ended or it falls silent."""
     path = job.folder / "job.json"
     path.write_text(job.model_dump_json(indent=2))
     events: list[Event] = []
@@ -121,7 +121,7 @@ class _Lines:
 
 
 def _ended(code: int, events: list[Event], tail: list[str]) -> list[Event]:
-    """What its end means."""
+    """The events of a process that succeeded; else the error that its end stands for is raised."""
     if failed := next((event for event in events if isinstance(event, Failed)), None):  # of any of its processes
         raise _error(failed)
     if code < 0:
@@ -132,7 +132,7 @@ def _ended(code: int, events: list[Event], tail: list[str]) -> list[Event]:
 
 
 def _error(failed: Failed) -> LtxFlowsError:
-    """The error that the process ended with, as the class that it was there."""
+    """The error that the process ended with, in the class of its cause."""
     kind = getattr(errors, failed.error, TrainingFailed)
     assert issubclass(kind, LtxFlowsError)
     return kind(failed.message)
@@ -146,7 +146,7 @@ def _event(line: str) -> Event | None:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End it and what it has started: each holds the other end of what we listen to."""
+    """End the process and all that it has started: each holds the other end of the pipe that is read here."""
     with suppress(psutil.NoSuchProcess):
         for each in (*psutil.Process(process.pid).children(recursive=True), process):
             each.kill()

@@ -1,4 +1,4 @@
-"""A training's events on the run's page and in its log."""
+"""Progress of a training on the run's page and in its log."""
 
 from typing import assert_never
 

@@ -1,7 +1,7 @@
-"""A training's checkpoint where other machines reach it, so that any of them goes on where this one was lost.
+"""Shared checkpoints: a training's newest one in the store, so that another machine can go on where this one was lost.
 
-Only where the store is not this machine's own. What is kept: `checkpoints/<key>/` in the store, the newest checkpoint,
-the previews before it, and one note that names both; the note is written last, and all of it goes with the training's
+Only where the store is not this machine's own. `checkpoints/<key>/` in the store holds the newest checkpoint, the
+previews before it, and one note that names both; the note is written last, and all three are removed at the training's
 end. Copies are sent by a thread, so that the training never waits for them.
 """
 
@@ -30,7 +30,7 @@ log = logging.getLogger("ltx_flows.run")
 
 
 class Shared(Frozen):
-    """What another machine needs to go on."""
+    """The files that another machine needs to go on."""
 
     step: int
     checkpoint: Artifact
@@ -49,12 +49,12 @@ class Sharing:
 
     @staticmethod
     def needed() -> bool:
-        """Whether others reach the store at all: the usual one is below this machine's own HOME."""
+        """Whether other machines reach the store at all: the usual one is below this machine's own HOME."""
         place = store().place
         return not place.is_local or not Path(place.root).is_relative_to(settings().home_folder)
 
     def restore(self) -> None:
-        """Bring what another machine has left into the folder, if it is further on than what is there."""
+        """Copy another machine's checkpoint into the folder, if it is further on than the one there."""
         shared = self._read()
         if shared is None or shared.step <= step_of(self.folder):
             return
@@ -73,7 +73,7 @@ class Sharing:
 
     @contextmanager
     def sending(self) -> Iterator["Sharing"]:
-        """Send what `hear` is told of, for as long as the training goes."""
+        """Send the checkpoints that `hear` notes, for as long as the training goes."""
         thread = threading.Thread(target=self._send_all, name="sharing", daemon=True)
         thread.start()
         try:
@@ -84,13 +84,13 @@ class Sharing:
             thread.join(SECONDS_TO_FINISH)
 
     def hear(self, event: Event) -> None:
-        """Take note of what the training process says."""
+        """Note an event of the training process."""
         if isinstance(event, Saved | Previewed):
             self.work.put(event)
             self.newest = event.step if isinstance(event, Saved) else self.newest
 
     def remove(self) -> None:
-        """The training has ended: nobody goes on with it."""
+        """Remove the shared checkpoint of a training that has ended."""
         store().remove(f"{self.room}/{NOTE}")
         for file in store().place.files(self.room):
             store().remove(file.address)
@@ -127,7 +127,7 @@ class Sharing:
         return Artifact.model_validate(artifact)
 
     def _read(self) -> Shared | None:
-        """What is shared; none where the note or what it names is gone."""
+        """The shared checkpoint's note; None where the note or a file that it names is gone."""
         text = store().read_text(f"{self.room}/{NOTE}")
         try:
             return Shared.model_validate_json(text) if text else None

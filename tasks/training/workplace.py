@@ -1,4 +1,4 @@
-"""Where one training happens: its folder, and its latents as local files."""
+"""The workplace of one training: its folder, and its latents as local files."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from tasks.training.job import JobSample, LatentPath, PreviewJob
 
 
 def artifacts_of(latents: Latents) -> Iterator[Artifact]:
-    """All that a training reads."""
+    """All artifacts that a training reads."""
     for sample in (*latents.samples, *latents.previews):
         yield from (file.artifact for file in sample.latents)
         yield sample.context

@@ -7,7 +7,7 @@ import pytest
 from flows.endpoints import FLOWS
 from flows.service.prefect_runs import PrefectRuns
 from schemas.endpoints import ENDPOINTS
-from tasks.ledger.database import bills
+from tasks.ledger.bills import bills
 
 pytestmark = pytest.mark.usefixtures("prefect", "home")
 

@@ -6,7 +6,7 @@ from flows.endpoints import FLOWS
 from schemas.endpoints import ENDPOINTS
 from schemas.rejections import ClipTooShort, NothingLeft, SilentClip, UnsupportedFile
 from schemas.settings import settings
-from tasks.ledger.database import bills
+from tasks.ledger.bills import bills
 from tests.support.clips import tone, video, zipped
 
 SMALL = {

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from models.sampler import Guidance, draw_noise, sample, stg_block_of
+from models.ltx2.spec import stg_block_of
+from models.sampler import Guidance, draw_noise, sample
 from schemas.errors import ConditionError
 from schemas.media import Bucket, Picture
 from tests.support.tensors import PLANS, random_sample, tiny_transformer

@@ -27,7 +27,7 @@ from tasks.dataset.archive import extract_archive
 from tasks.dataset.matching import match_samples
 from tasks.encode import Encoders, encode_clips
 from tasks.fit import fit_samples
-from tasks.ledger.database import bills, record
+from tasks.ledger.bills import bills, record
 from tasks.reports.dataset_report import dataset_report
 from tasks.sources.fetch import fetch
 from tasks.storage.usage import addresses_in, record_usage

@@ -19,7 +19,7 @@ from schemas.errors import LtxFlowsError
 from schemas.redaction import without_secrets
 from schemas.rejections import TRAINING_DATA
 from schemas.settings import settings
-from tasks.ledger.database import bills
+from tasks.ledger.bills import bills
 from tasks.sources.fetch import fetch, name_of, state_of
 from tests.support.clips import tone, zipped
 

@@ -10,7 +10,7 @@ from schemas.endpoints import ENDPOINTS
 from schemas.errors import DatabaseDamaged, LedgerUnavailable, TransientError
 from schemas.result import Billing
 from schemas.settings import settings
-from tasks.ledger.database import as_csv, bills, open_ledger, record, table, totals
+from tasks.ledger.bills import as_csv, bills, open_ledger, record, table, totals
 
 PRICES = {
     "audio-extend-prefix": "0.0022",

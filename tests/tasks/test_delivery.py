@@ -12,7 +12,7 @@ from flows.local_run import Unfinished, run_or_continue
 from schemas.errors import DatabaseDamaged, StoreRefused
 from schemas.result import Billing, TrainingResult
 from schemas.settings import settings
-from tasks.ledger.database import bills, record
+from tasks.ledger.bills import bills, record
 from tasks.ledger.outcomes import tell_result, told_again
 from tasks.storage.outputs import Outputs, open_outputs
 

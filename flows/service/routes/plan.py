@@ -17,8 +17,8 @@ from flows.service.request_body import read_request
 from flows.service.routes.queue import APP
 from schemas.endpoint import Endpoint
 from schemas.endpoints import ENDPOINTS
+from schemas.report import PlanAnswer
 from schemas.request import TrainRequest
-from schemas.result import PlanAnswer
 from tasks.sources.sink import within
 
 AT_ONCE = 6  # data sets are downloaded and probed for them

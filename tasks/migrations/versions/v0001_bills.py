@@ -1,4 +1,4 @@
-"""One row per successful run."""
+"""The table of bills: one row per successful run."""
 
 import sqlalchemy as sa
 from alembic import op

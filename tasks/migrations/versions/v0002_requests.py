@@ -1,4 +1,4 @@
-"""Requests that came over HTTP, and how runs ended."""
+"""The tables of requests that came over HTTP, and of how runs ended."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Addresses of uploads, which are told before their content is known."""
+"""The table of upload addresses, which are given out before their content is known."""
 
 import sqlalchemy as sa
 from alembic import op

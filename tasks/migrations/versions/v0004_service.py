@@ -1,4 +1,4 @@
-"""What several processes of the API share: secrets, the wish to cancel, when a webhook is due, until when to start."""
+"""State that several processes of the API share: secrets, cancellations, when a webhook is due, until when to start."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add them."""
+    """Add the table and columns."""
     for name in ("cancelled_at", "start_by", "webhook_due"):
         op.add_column("requests", sa.Column(name, sa.DateTime(timezone=True)))
     op.create_index("requests_by_end", "requests", ["ended_at"])

@@ -1,4 +1,4 @@
-"""Who has uploaded which content, and what has come of uploads in parts."""
+"""Owners of uploaded content, and the states of uploads in parts."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Make both tables; earlier uploads belong to who began them."""
+    """Make both tables; earlier uploads belong to the owner who began them."""
     op.create_table(
         "owned",
         sa.Column("owner", sa.String(64), primary_key=True),

@@ -7,7 +7,7 @@ import pytest
 from schemas.layout import AUDIO_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS, VIDEO_PAIRS
 from schemas.media import Bucket, FitOptions, Picture
 from schemas.plan import Plan, Prefix, Reference, generate
-from schemas.result import DatasetReport
+from schemas.report import DatasetReport
 from tasks.board import board
 from tasks.dataset.archive import extract_archive
 from tasks.dataset.matching import match_samples

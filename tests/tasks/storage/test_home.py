@@ -13,7 +13,7 @@ from flows import cli, pipeline, serve
 from flows.cli import main
 from flows.hosting import prefect_server as server
 from schemas.endpoints import ENDPOINTS
-from tasks.ledger.database import bills
+from tasks.ledger.bills import bills
 from tasks.storage import home as homes
 from tasks.storage.home import private_home
 from tasks.storage.store import temporary_folder
