@@ -68,7 +68,7 @@ def test_the_ledger_goes_into_a_spreadsheet_with_exact_amounts():
 
 @pytest.mark.usefixtures("ledger")
 def test_many_processes_may_open_a_new_ledger_at_once():
-    code = "from tasks.ledger.database import *; "
+    code = "from tasks.ledger.bills import *; "
     code += "record('run-' + __import__('sys').argv[1], 'x', Billing.of(100, Decimal('0.1')))"
     started = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(4)]
     assert [process.wait(60) for process in started] == [0, 0, 0, 0]
@@ -77,7 +77,7 @@ def test_many_processes_may_open_a_new_ledger_at_once():
 
 @pytest.mark.usefixtures("ledger")
 def test_a_run_that_is_delivered_by_several_processes_at_once_is_billed_once():
-    code = "from tasks.ledger.database import *; "
+    code = "from tasks.ledger.bills import *; "
     code += "[record(f'run-{n}', 'x', Billing.of(100, Decimal('0.1'))) for n in range(9)]"
     started = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait(60) for process in started] == [0, 0, 0]
