@@ -1,1 +1,1 @@
-"""Order only: the sentence (pipeline.py), one flow per endpoint (endpoints.py), the command line and the server."""
+"""Flows: the pipeline's order (pipeline.py), one flow per endpoint (endpoints.py), the command line and the server."""

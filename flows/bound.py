@@ -1,6 +1,6 @@
-"""Runs a module that ends with its parent, however the parent ends: `python -m flows.bound MODULE ARGUMENTS`.
+"""Bound processes: run a module that ends with its parent, `python -m flows.bound MODULE ARGUMENTS`.
 
-A worker that is killed would leave its run behind, with the GPU's memory; bound, the run is gone in the same moment.
+A worker that is killed would leave its run behind, with the GPU's memory; a bound run is gone in the same moment.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def end_with_parent(parent: int) -> None:
-    """Be killed when the parent ends: by the kernel on Linux, elsewhere by a thread that looks."""
+    """End this process when the parent ends: by the kernel on Linux, elsewhere by a thread that looks."""
     if not die_with_parent():
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     if os.getppid() != parent:  # it ended before the kernel was told

@@ -1,4 +1,4 @@
-"""Runs that are called off: by the API, and noticed by the run itself where Prefect lets it begin all the same."""
+"""Cancellation: the API asks for it; a run checks once more at its start, as Prefect may start a cancelled run."""
 
 from uuid import UUID
 
@@ -11,9 +11,9 @@ CALLED_OFF = (StateType.CANCELLING, StateType.CANCELLED)
 
 
 async def call_off(client: PrefectClient, run_id: UUID) -> None:
-    """Ask a run to end: one that no worker has taken is Cancelled at once, one that has ended stays as it is.
+    """Ask a run to end: a run that no worker has taken is Cancelled at once, one that has ended stays as it is.
 
-    One that has crashed, and would go on, is Cancelled, too.
+    A run that has crashed, and would go on, is Cancelled, too.
     """
     message = "cancelled by its client"
     run = await client.read_flow_run(run_id)
@@ -28,7 +28,7 @@ async def call_off(client: PrefectClient, run_id: UUID) -> None:
 def called_off(run_id: UUID) -> bool:
     """Whether the run was cancelled while its process was starting.
 
-    What watches for that begins a moment after Prefect has looked; in between, the run would begin and be billed.
+    Prefect's observer of cancellations starts a moment after its check; in between, the run would begin and be billed.
     """
     with get_client(sync_client=True) as client:
         states = sorted(client.read_flow_run_states(run_id), key=lambda state: state.timestamp)

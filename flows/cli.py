@@ -176,7 +176,7 @@ def _doctor(options: argparse.Namespace, out: TextIO) -> None:
 
 
 def _told_again(note: Unfinished) -> dict[str, Any] | None:
-    """The result of a run that was killed after its bill and before anybody read it; it is not run or billed again."""
+    """The result of a run that was killed after its bill, before anybody read the result; not run or billed again."""
     run_id = note.first_run()
     if run_id is None:
         return None
@@ -212,7 +212,7 @@ def _run_flow(endpoint: Endpoint[Any], request: TrainRequest, note: Unfinished) 
 
 
 def _read(options: argparse.Namespace) -> tuple[Endpoint[Any], TrainRequest]:
-    """The request of a file, with plain paths made absolute. Nothing has been started yet."""
+    """The request of a file, with plain paths made absolute. Nothing is started for it."""
     _allow_files()
     endpoint = ENDPOINTS[options.endpoint]
     try:
@@ -227,13 +227,13 @@ def _read(options: argparse.Namespace) -> tuple[Endpoint[Any], TrainRequest]:
 
 
 def _allow_files() -> None:
-    """Whoever types the command may read the files that the command may read."""
+    """Open the whole file system to requests: users of the command may read the files that the command may read."""
     os.environ.setdefault("LTX_FLOWS_ALLOW_FILE_ROOT", "/")
     settings.cache_clear()
 
 
 def _with_file_urls(value: Any, beside: Path) -> Any:  # any JSON
-    """Plain paths, from here or from beside the request, as file:// URLs."""
+    """Plain paths, from the working folder or from beside the request, as file:// URLs."""
     if isinstance(value, dict):
         return {
             key: _file_url(item, beside)
@@ -253,7 +253,7 @@ def _file_url(url: str, beside: Path) -> str:
 
 @contextmanager
 def _stdout_for_json() -> Iterator[TextIO]:
-    """The real stdout, while all that anyone else prints, C libraries included, goes to stderr."""
+    """The real stdout; meanwhile all other output, of C libraries too, goes to stderr."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

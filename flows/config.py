@@ -1,4 +1,4 @@
-"""What config_file says of a run, besides the adapter itself: enough to use the LoRA, and to train it again."""
+"""The config_file of a run, besides the adapter itself: enough to use the LoRA, and to train it again."""
 
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +14,7 @@ from tasks.base_model import Base
 def training_config(
     endpoint: Endpoint[Any], request: TrainRequest, training: Training, previewing: Previewing, model: Base
 ) -> dict[str, Any]:
-    """Plain values; URLs lose their query, where signatures and keys are."""
+    """The config as plain values; URLs lose their query, where signatures and keys are."""
     guidance = asdict(Guidance(stg=request.stg_scale))
     return {
         "training_type": endpoint.name,

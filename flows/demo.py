@@ -1,4 +1,4 @@
-"""The demonstration: a small data set made on the spot, and what came of training on it.
+"""The demonstration: a small data set made on the spot, and a summary of the training on it.
 
 A disc moves along a path and hums the higher the further right it is. As a reference it is grey and hums an octave
 lower; as a mask it is a white square that its path stays in.
@@ -45,7 +45,7 @@ SMALL: dict[str, Any] = {  # what keeps a demonstration short; an endpoint gets 
 
 
 def make_demo(endpoint: Endpoint[Any]) -> dict[str, Any]:
-    """Clips for an endpoint's layout under HOME, and a small request that trains on them."""
+    """Make clips for an endpoint's layout under HOME; return a small request that trains on them."""
     folder = settings().home_folder / "demo" / endpoint.name
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(folder / "clips.zip", "w") as archive:
@@ -65,7 +65,7 @@ def make_demo(endpoint: Endpoint[Any]) -> dict[str, Any]:
 
 
 def summary(result: dict[str, Any]) -> str:
-    """Where everything is, for a person."""
+    """Where all files of the result are, as text for a person."""
     named = {
         "LoRA": result["lora_file"],
         "config": result["config_file"],
@@ -113,7 +113,7 @@ def _pictures(number: int, grey: bool) -> Iterator[np.ndarray]:
 
 
 def _hum(number: int, slot: Slot) -> np.ndarray:
-    """[2, N]: pitch follows the disc's column, so that picture and sound belong together."""
+    """The hum, [2, N]: its pitch follows the disc's column, so that picture and sound belong together."""
     x, _ = _path(number, np.arange(round(SECONDS * RATE)) / RATE)
     pitch = (110.0 if slot.role == "reference" else 220.0) * 2 ** (x / SIZE[0])
     tone = 0.3 * np.sin(2 * np.pi * np.cumsum(pitch) / RATE)

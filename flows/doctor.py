@@ -1,4 +1,4 @@
-"""What is ready on this machine and what is missing, each with the line to type."""
+"""The doctor: programs and places that are ready on this machine or missing, each with the line to type."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ from tasks.media.programs import PACKAGES
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     what: str
     ready: bool
@@ -25,7 +25,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at programs, device, base model, folders and ledger; starts nothing, trains nothing."""
+    """Check programs, device, base model, folders and ledger; nothing is started or trained."""
     programs = (_program(name, version) for name, version in tools().items())
     return [*programs, _device(), _base(), *_places(), _ledger(), _prefect(), _port()]
 
@@ -40,7 +40,7 @@ def _device() -> Finding:
 
 
 def _base() -> Finding:
-    """As far as it is here: nothing is downloaded."""
+    """Check of the base model, as far as it is here: nothing is downloaded."""
     try:
         model = base()
     except BaseModelNotHere as absent:
@@ -72,7 +72,7 @@ def _prefect() -> Finding:
 
 
 def _port() -> Finding:
-    """Where `serve` listens unless told otherwise."""
+    """Check of the port that `serve` listens on unless told otherwise."""
     at = Serving()
     with socket.socket() as probe:
         taken = probe.connect_ex((at.host, at.port)) == 0

@@ -14,13 +14,13 @@ with in_bulk():
 
 
 def run_name() -> str:
-    """Runs are named after their endpoint and trigger phrase."""
+    """Name of a run: its endpoint and trigger phrase."""
     phrase = runtime.flow_run.parameters["request"].trigger_phrase
     return " ".join(filter(None, (runtime.flow_run.flow_name, phrase)))
 
 
 def _flow_of(endpoint: Endpoint[Any]) -> Flow[..., Any]:
-    """The flow of an endpoint, as if it were written out here: Prefect makes its form from the signature."""
+    """The flow of an endpoint, as if written out here: Prefect makes its form from the signature."""
 
     def train(request: TrainRequest) -> Outcome:
         return run_endpoint(endpoint, request)

@@ -1,4 +1,4 @@
-"""One run of a flow in this process, under a Prefect run of its own or the one that was cut off."""
+"""A local run: one run of a flow in this process, under a Prefect run of its own or the one that was cut off."""
 
 import hashlib
 import os
@@ -36,23 +36,23 @@ SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class Unfinished:
-    """The note of the run that this process works on."""
+    """Note of the run that this process works on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def first_run(self) -> UUID | None:
-        """The run that was cut off, under whose id files are delivered and billed; None where this one is new."""
+        """Id of the run that was cut off, under which files are delivered and billed; None where this one is new."""
         runs = self._runs()
         return runs[0] if runs else None
 
     def last_run(self) -> UUID | None:
-        """The Prefect run to go on with: another one where Prefect has lost the first."""
+        """Id of the Prefect run to go on with: another one where Prefect has lost the first."""
         runs = self._runs()
         return runs[-1] if runs else None
 
     def begin(self, run_id: UUID) -> None:
-        """From here on the run is the one to continue, also after a power cut."""
+        """Note a run as the one to continue from here on, also after a power cut."""
         runs = [*self._runs()[:1], run_id]
         self.path.write_text("\n".join(map(str, dict.fromkeys(runs))))
         on_disk(self.path)
@@ -66,7 +66,7 @@ class Unfinished:
 
 
 def run_here(endpoint: str, request: TrainRequest, note: Unfinished) -> Any:
-    """Run an endpoint's flow to its end; its result, or the error that it ended with.
+    """Run an endpoint's flow to its end; return its result, or raise the error that it ended with.
 
     Raises:
         ServerUnavailable: the Prefect server died meanwhile.
@@ -88,8 +88,8 @@ def run_here(endpoint: str, request: TrainRequest, note: Unfinished) -> Any:
 def run_or_continue(flow: Flow[..., Any], request: TrainRequest, note: Unfinished) -> State[Any]:
     """Run the flow to its end.
 
-    Prefect keeps what a run was asked for: it is told the request without the secrets in its URLs. A run that Prefect
-    has lost goes on as another one of Prefect's, and delivers and is billed under its first id.
+    Prefect keeps a run's parameters, so its copy of the request has no secrets in its URLs. A run that Prefect has lost
+    goes on as another one of Prefect's, and delivers and is billed under its first id.
     """
     with get_client(sync_client=True) as client:
         run = _cut_off(client, note.last_run())
@@ -121,7 +121,7 @@ def _cut_off(client: SyncPrefectClient, run_id: UUID | None) -> FlowRun | None:
 
 @contextmanager
 def unfinished(endpoint: str, request: TrainRequest) -> Iterator[Unfinished]:
-    """The note of this request; it goes when the `with` block has told the outputs, or that the request is wrong."""
+    """The note of this request; removed when the `with` block has told the outputs, or that the request is wrong."""
     folder = settings().home_folder / "runs"
     make_folder(folder)
     with _first_free(folder, _asked(endpoint, request)) as path:
@@ -156,7 +156,7 @@ def _first_free(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _taken(path: Path) -> int | None:
-    """Lock the note, once a holder that is dying has gone; None where it lives on."""
+    """Lock a note, once a holder that is dying has gone; None where the holder lives on."""
     deadline = time.monotonic() + SECONDS_TO_DIE
     while (handle := try_lock(path)) is None and time.monotonic() < deadline:
         time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -1,4 +1,4 @@
-"""The sentence, once: download, extract, match, fit, encode, train, validate, upload, bill."""
+"""The pipeline, written once: download, extract, match, fit, encode, train, validate, upload, bill."""
 
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -94,7 +94,7 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
 
 
 def training_data(endpoint: Endpoint[Any], request: TrainRequest, plan: Plan, used: Usage) -> Data:
-    """The archive's samples, as they will be seen."""
+    """The archive's samples, fitted as the model will see them."""
     archive: MediaFile = download(request.training_data_url, TRAINING_DATA)
     files: Extracted = extract(archive)
     used.note(archive, files)
@@ -103,7 +103,7 @@ def training_data(endpoint: Endpoint[Any], request: TrainRequest, plan: Plan, us
 
 
 def opening_media(request: TrainRequest, plan: Plan, used: Usage) -> Fitted:
-    """What previews are generated from, as it will be seen."""
+    """The fitted files of validation samples, from which previews are generated."""
     previews = with_media(request.previews, plan.given_tracks, download)
     used.note(*(given.file for preview in previews for given in preview.given))
     fitted: Fitted = fit_previews(previews, plan, request.preview_bucket, request.fitting)
@@ -111,7 +111,7 @@ def opening_media(request: TrainRequest, plan: Plan, used: Usage) -> Fitted:
 
 
 def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
-    """The whole run. Data that is wrong ends it red, named Rejected, with the 422's own words, not tried again."""
+    """The whole run. Wrong data end it red, named Rejected, with the 422's own words, without retries."""
     private_home()
     if called_off(UUID(runtime.flow_run.id)):
         return Cancelled(message="cancelled before it began")
@@ -127,9 +127,9 @@ def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
 
 
 def _mended(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult:
-    """Go through the steps, and again from where an artifact was damaged.
+    """Run the pipeline, and again from the step whose artifact was damaged.
 
-    A damaged artifact is removed when it is noticed: the next time it is made anew, and the rest comes from the cache.
+    A damaged artifact is removed when it is noticed: the next pass makes it anew, and takes the rest from the cache.
     """
     damages: list[str] = []
     while True:

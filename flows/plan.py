@@ -20,7 +20,7 @@ from tasks.sources.fetch import fetch
 
 
 def plan_run(endpoint: Endpoint[Any], request: TrainRequest) -> PlanAnswer:
-    """What a run of this request would train on, and what it would cost.
+    """The samples that a run of this request would train on, and its cost.
 
     Raises:
         InputRejected: for the reasons that would end the run, all of them, as far as probing shows them.

@@ -1,6 +1,6 @@
-"""A run that lives says so: one that is taken for dead, because its server was away, is Running again.
+"""The pulse of a live run: a run that is taken for dead, because its server was away, is set to Running again.
 
-And one that goes on elsewhere, or was cancelled without hearing of it, ends itself: no two processes do the same work.
+A run that goes on elsewhere, or was cancelled without notice, ends its process: no two processes do the same work.
 """
 
 import contextvars
@@ -25,7 +25,7 @@ log = logging.getLogger("ltx_flows.run")
 
 @contextmanager
 def alive() -> Iterator[None]:
-    """Look after this process's run, if a worker has started it."""
+    """Look after this process's run during the `with` block, if a worker has started the run."""
     if runtime.deployment.id is None:
         yield
         return
@@ -43,7 +43,7 @@ def alive() -> Iterator[None]:
 
 
 class Pulse:
-    """One run, as often as it has begun when this process began it."""
+    """One run at one try: the number of its starts when this process began."""
 
     def __init__(self, run_id: UUID, tries: int) -> None:
         self.run_id, self.tries = run_id, tries
@@ -55,7 +55,7 @@ class Pulse:
             self.look()
 
     def look(self) -> None:
-        """Set right what the server thinks of this run; nothing while it does not answer."""
+        """Correct the run's state on the server; do nothing while the server does not answer."""
         try:
             with get_client(sync_client=True) as client:
                 run = client.read_flow_run(self.run_id)
@@ -74,6 +74,6 @@ class Pulse:
         self.tries = client.read_flow_run(self.run_id).run_count
 
     def _leave(self, why: str) -> None:
-        """At once, with all that this process has started; the run's state belongs to others now."""
+        """Exit at once, with all that this process has started; the run's state belongs to others now."""
         log.warning("this process ends: %s", why)
         os._exit(0)

@@ -1,4 +1,4 @@
-"""Which steps of a run had nothing to do, as the Prefect server has them."""
+"""Reused steps: the steps of a run that came from the cache, as the Prefect server has them."""
 
 import time
 from uuid import UUID
@@ -13,7 +13,7 @@ SECONDS_UNTIL_RECORDED = 10  # task runs reach the server as events, a moment af
 
 
 def reused_steps(flow_run_id: UUID) -> list[str]:
-    """Names of the steps that ended as Cached, in the order in which they ran; of a run that went on, since then."""
+    """Names of the steps that ended as Cached, in their order; of a run that went on, those since then."""
     deadline = time.monotonic() + SECONDS_UNTIL_RECORDED
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run_id)
@@ -27,13 +27,13 @@ def reused_steps(flow_run_id: UUID) -> list[str]:
 
 
 def _all_recorded(runs: list[TaskRun], last: str | None) -> bool:
-    """Whether all have ended, and the last one is among them."""
+    """Whether all task runs have ended, and the last step is among them."""
     whole = last is None or last in {run.name for run in runs}
     return whole and all(run.state is not None and run.state.is_final() for run in runs)
 
 
 def _task_runs(client: SyncPrefectClient, flow_run_id: UUID, tries: int) -> list[TaskRun]:
-    """Those of the last try: what was killed with an earlier one never ends."""
+    """Task runs of the last try: those killed with an earlier try never end."""
     runs = client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
         sort=TaskRunSort.EXPECTED_START_TIME_ASC,

@@ -1,7 +1,7 @@
 """`ltx-flows serve`: Prefect server, deployments, a worker and the HTTP API, together and until Ctrl-C.
 
-All of it ends with this process, even if that is killed: the worker is bound to it, and the server ends with its last
-user. What was queued stays queued; what was running goes on with the next `serve`.
+All parts end with this process, even if it is killed: the worker is bound to it, and the server ends with its last
+user. Queued runs stay queued; runs in progress go on with the next `serve`.
 """
 
 import os
@@ -34,7 +34,7 @@ DEPLOY_SECONDS = 120
 
 @dataclass(frozen=True)
 class Serving:
-    """Where the API listens, and with which certificate."""
+    """Address of the API, and its certificate."""
 
     host: str = "127.0.0.1"
     port: int = 8484
@@ -50,13 +50,13 @@ class Serving:
 
     @property
     def url(self) -> str:
-        """Where clients reach it: by the reverse proxy, if there is one."""
+        """URL at which clients reach the API: the reverse proxy's, if there is one."""
         scheme = "https" if self.self_signed or self.certificate else "http"
         return settings().public_url.rstrip("/") or f"{scheme}://{self.reached_at}"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names that a certificate of our own is for, besides this machine's."""
+        """Names that our own certificate is for, besides this machine's."""
         told = settings()
         more = (*told.allowed_hosts.split(","), urlsplit(told.public_url).hostname or "")
         return (self.host, *(name.strip() for name in more if "*" not in name))
@@ -86,7 +86,7 @@ def serve(serving: Serving, out: TextIO) -> None:
 
 
 def _check(serving: Serving) -> None:
-    """Refuse what cannot be, before anything is started."""
+    """Refuse settings that cannot work, before anything is started."""
     check_address(serving.host, serving.port)
     if bool(serving.certificate) != bool(serving.key):
         raise LtxFlowsError("--tls-cert and --tls-key go together")
@@ -107,7 +107,7 @@ def _serve(serving: Serving, door: socket.socket, alone: bool, out: TextIO) -> N
 
 
 def _deploy() -> None:
-    """In a process of its own: it imports torch to read the flows, and this one lives long."""
+    """Deploy in another process, which imports torch to read the flows: this one lives long."""
     command = [sys.executable, "-m", "flows.hosting.deployments", "process"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEPLOY_SECONDS, check=False)
     if done.returncode:
@@ -138,7 +138,7 @@ class _Api(uvicorn.Server):
 
 
 def greeting(serving: Serving, log: Path) -> str:
-    """What to open and what to export."""
+    """Text for the terminal: the URLs to open and the variables to export."""
     lines = [
         f"history   {serving.url}/",
         f"API       {serving.url}/docs",
@@ -173,7 +173,7 @@ def _only_one() -> Iterator[None]:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """End; a second Ctrl-C does not interrupt what the first one has begun."""
+    """Raise Stopped; a second Ctrl-C does not interrupt the end that the first one has begun."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Stopped

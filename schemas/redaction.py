@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 def without_secrets(value: Any) -> Any:  # any JSON
-    """The same JSON with the user, query and fragment of every URL removed."""
+    """The JSON value with the user, query and fragment of every URL removed."""
     if isinstance(value, dict):
         return {
             key: _bare(item) if key.endswith("_url") and item else without_secrets(item) for key, item in value.items()

@@ -1,4 +1,4 @@
-"""What became of every file of a data set, and the answer of `plan`."""
+"""The dataset report, with the outcome of every file, and the answer of `plan`."""
 
 from decimal import Decimal
 from typing import Literal
@@ -34,7 +34,7 @@ class VideoWindow(Frozen):
 
 
 class FileOutcome(Frozen):
-    """What became of one file of the archive; a clip that was split into scenes has one of these for each."""
+    """Outcome of one file of the archive; a clip that was split into scenes has one outcome for each."""
 
     file: str
     fate: Literal["kept", "caption", "skipped", "ignored"]
@@ -47,7 +47,7 @@ class FileOutcome(Frozen):
 
 
 class Suggestion(Frozen):
-    """What changing one parameter of the request would win back."""
+    """A change of one parameter of the request, and the samples that it would win back."""
 
     parameter: str
     value: int | float | bool

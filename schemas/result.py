@@ -17,7 +17,7 @@ class File(Frozen):
 
 
 class Billing(Frozen):
-    """What a successful run costs; decimals are exact."""
+    """The cost of a successful run; decimals are exact."""
 
     billable_units: int
     usd_per_step: Decimal

@@ -51,7 +51,7 @@ class Base(Frozen):
 
 
 class Precision(Frozen):
-    """Numerical precision of this machine's computations with the base model: part of what results depend on."""
+    """Numerical precision of this machine's computations with the base model: results depend on it."""
 
     dtype: str
     text_encoder: BaseWeights

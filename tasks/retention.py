@@ -1,4 +1,4 @@
-"""Retention: how much the store holds, and which files may go: those no run needs, or killed runs have left."""
+"""Retention: how much the store holds, and which files may go: not needed by recent runs, or left by killed ones."""
 
 import json
 import time
@@ -38,7 +38,7 @@ def usage() -> dict[str, tuple[int, int]]:
 
 
 def prune(older_than: float, keep_runs: float, most_bytes: int | None = None) -> Pruned:
-    """Remove what is older and not needed by a run that recent; then, oldest first, until `most_bytes` are left.
+    """Remove files that are older and not needed by a run that recent; then, oldest first, until `most_bytes` are left.
 
     Files that a live run uses or has made stay in any case, whatever is asked.
 

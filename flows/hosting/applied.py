@@ -1,7 +1,7 @@
-"""What we told Prefect's server last time, kept there as variables: so that what a person changed since then stays.
+"""Values last applied to Prefect's server, kept there as variables, so that later changes by a person stay.
 
-A value is ours to change only where the server still has what we put there. `deploy` and every start of `serve` go
-through here.
+A value is ours to change only where the server still has the one we put there. `deploy` and every start of `serve` use
+this module.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 
 
 def merged(there: Any, before: Any, wanted: Any) -> Any:  # any JSON
-    """What the server is to have.
+    """The values that the server is to have.
 
     Args:
         there: what it has.
@@ -42,19 +42,19 @@ def _merged_values(
 
 
 class Applied:
-    """One variable: what was applied to one thing on the server."""
+    """One variable: the values applied to one object on the server."""
 
     def __init__(self, client: SyncPrefectClient, name: str) -> None:
         self.client = client
         self.name = f"ltx_flows_applied_{''.join(each if each.isalnum() else '_' for each in name.lower())}"
 
     def read(self) -> dict[str, Any] | None:
-        """What was applied last time; None where nobody remembers."""
+        """The values applied last time; None where no variable remembers them."""
         found = self.client.read_variable_by_name(self.name)
         return dict(found.value) if found and isinstance(found.value, dict) else None
 
     def write(self, wanted: dict[str, Any]) -> None:
-        """Remember what is applied now."""
+        """Remember the values that are applied now."""
         if self.client.read_variable_by_name(self.name):
             self.client.update_variable(VariableUpdate(name=self.name, value=wanted))
         else:

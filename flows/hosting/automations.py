@@ -1,6 +1,6 @@
-"""What the Prefect server looks after by itself, by automations: runs that end, or fall silent, without a word.
+"""Automations of the Prefect server for runs that end, or fall silent, without a word.
 
-What a person has changed, switched off or removed there stays so (applied.py).
+Automations that a person has changed, switched off or removed there stay so (applied.py).
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
 
 
 def watch_heartbeats(deployments: Sequence[UUID]) -> None:
-    """Have the server call a run crashed when nothing has been heard of it: its machine is gone and cannot say so."""
+    """Have the server call a silent run crashed after a while: its machine is gone and cannot report the end."""
     message = "nothing was heard of it for a while: its machine or worker is gone"
     action = ChangeFlowRunState(state=StateType.CRASHED, message=message)
     trigger = _absence("heartbeat", {"prefect.flow-run.*"}, SECONDS_OF_SILENCE, deployments)  # states have any name
@@ -36,7 +36,7 @@ def watch_heartbeats(deployments: Sequence[UUID]) -> None:
 
 
 def watch_beginnings(deployments: Sequence[UUID]) -> None:
-    """Have the server call a run crashed that a worker took and then did not start: the API lets it go on elsewhere."""
+    """Have the server call a run crashed that a worker took and did not start: the API lets it go on elsewhere."""
     action = ChangeFlowRunState(state=StateType.CRASHED, message="a worker took it, and it did not begin")
     begun = ENDED | {f"prefect.flow-run.{name}" for name in ("Running", "Cancelling", "AwaitingRetry", "Scheduled")}
     _keep(
@@ -47,10 +47,10 @@ def watch_beginnings(deployments: Sequence[UUID]) -> None:
 
 
 def watch_cancellations(deployments: Sequence[UUID]) -> None:
-    """Have the server cancel what nobody else cancels.
+    """Have the server cancel runs that nobody else cancels.
 
-    Who looks after a run hears of it only once its process has been started, and a run may end on its own at that very
-    moment; either would be cancelling for ever.
+    A run's worker hears of its cancellation only once its process has been started, and a run may end on its own at
+    that very moment; in both cases the run would be cancelling for ever.
     """
     action = ChangeFlowRunState(state=StateType.CANCELLED, message="cancelled")
     trigger = _absence("Cancelling", ENDED, SECONDS_TO_CANCEL, deployments)
@@ -59,7 +59,7 @@ def watch_cancellations(deployments: Sequence[UUID]) -> None:
 
 def watch_crashes(deployments: Sequence[UUID]) -> None:
     """Have the server let a run that crashed go on, a few times: finished steps come from the cache, the training from
-    its checkpoint. One that crashed before it began is left alone: its machine or image may not work at all.
+    its checkpoint. A run that crashed before it began is left alone: its machine or image may not work at all.
     """
     message = "its process ended before it did; it goes on where it was"
     action = ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=message)
@@ -73,7 +73,7 @@ def watch_crashes(deployments: Sequence[UUID]) -> None:
 
 
 def _absence(after: str, expected: set[str], seconds: int, deployments: Sequence[UUID]) -> EventTrigger:
-    """Act on a run if nothing that is expected follows."""
+    """Trigger for runs on which none of the expected events follows an event."""
     return EventTrigger(
         posture=Posture.Proactive,
         match=ResourceSpecification(RUNS),
@@ -86,13 +86,13 @@ def _absence(after: str, expected: set[str], seconds: int, deployments: Sequence
 
 
 def _of(deployments: Sequence[UUID]) -> ResourceSpecification:
-    """Runs of ours; others may have the same server."""
+    """Filter for runs of our deployments; others may use the same server."""
     ids = sorted(f"prefect.deployment.{each}" for each in deployments)
     return ResourceSpecification({"prefect.resource.role": "deployment", "prefect.resource.id": ids})
 
 
 def _keep(wanted: AutomationCore) -> None:
-    """One automation of this name, made or brought up to date."""
+    """Create an automation, or bring the one of this name up to date."""
     told = _told(wanted)
     with get_client(sync_client=True) as client:
         applied = Applied(client, f"automation {wanted.name}")
@@ -108,7 +108,7 @@ def _keep(wanted: AutomationCore) -> None:
 
 
 def _told(automation: AutomationCore) -> dict[str, object]:
-    """What we say of an automation, in a form that can be compared: the server adds what we leave out."""
+    """Our part of an automation, in a form that can be compared: the server adds fields that we leave out."""
     plain = automation.model_dump(mode="json", include={"trigger", "actions"})
     plain["trigger"] = {name: value for name, value in plain["trigger"].items() if name != "id"}
     for name in ("expect", "after", "for_each"):

@@ -1,7 +1,7 @@
-"""Certificates for https: one of our own making where nobody has a real one, and a check of those that people bring.
+"""Certificates for https: self-made ones where nobody has a real one, and a check of those that people bring.
 
-Who trusts ours trusts an authority that may speak for the names it is served under and for no other, and whose key is
-thrown away as soon as it has signed: nobody can make a second certificate with it.
+A client that trusts our certificate trusts an authority that may sign for the served names and for no other, and whose
+key is thrown away as soon as it has signed: nobody can make a second certificate with that key.
 """
 
 import ipaddress
@@ -42,7 +42,7 @@ def self_signed(folder: Path, hosts: tuple[str, ...]) -> tuple[Path, Path]:
 
 
 def served_names(hosts: tuple[str, ...]) -> tuple[str, ...]:
-    """Names and addresses to be reached at: by this machine always, by its own name when it listens anywhere."""
+    """Names and addresses that this machine is reached at, its own name among them when it listens anywhere."""
     own = (gethostname(),) if set(hosts) & set(ANYWHERE) else ()
     named = (host.strip("[]").lower() for host in (*LOCAL, *hosts, *own) if host not in ANYWHERE)
     return tuple(dict.fromkeys(name for name in named if name))
@@ -61,7 +61,7 @@ def _renew(folder: Path, names: tuple[str, ...]) -> None:
 
 
 def _authority(key: EllipticCurvePrivateKey, names: tuple[str, ...]) -> x509.Certificate:
-    """What clients trust: it may sign for these names alone, and nobody below it may sign at all."""
+    """Authority that clients trust: it may sign for these names alone, and nobody below it may sign at all."""
     allowed = x509.NameConstraints([_constraint(name) for name in names], None)
     own_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     name = f"ltx-flows authority {own_id.digest.hex()[:8]}"  # clients look authorities up by name: each has its own
@@ -78,7 +78,7 @@ def _authority(key: EllipticCurvePrivateKey, names: tuple[str, ...]) -> x509.Cer
 def _leaf(
     key: EllipticCurvePrivateKey, names: tuple[str, ...], authority: x509.Certificate, signer: EllipticCurvePrivateKey
 ) -> x509.Certificate:
-    """What the server shows: it signs nothing."""
+    """Certificate that the server shows; it signs nothing."""
     issuer_id = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
         _builder(key, "ltx-flows", _common_name(authority))
@@ -131,7 +131,7 @@ def _name(name: str) -> x509.GeneralName:
 
 
 def _constraint(name: str) -> x509.GeneralName:
-    """The same as what may be signed for: of addresses, a network of one."""
+    """Name constraint that permits one name; an address is a network of one."""
     try:
         return x509.IPAddress(ipaddress.ip_network(name))
     except ValueError:
@@ -139,7 +139,7 @@ def _constraint(name: str) -> x509.GeneralName:
 
 
 def _still_good(folder: Path, names: tuple[str, ...]) -> bool:
-    """Whether what is there belongs together, is ours as we make it now, lasts, and is for all of these names."""
+    """Whether certificate and key belong together, are made as now, last, and are for all of these names."""
     try:
         certificate = x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes())
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / AUTHORITY).read_bytes()))
@@ -182,7 +182,7 @@ def _read(option: str, path: Path) -> bytes:
 
 
 def _fault(certificate: Path, held: bytes, key: Path, kept: bytes) -> str | None:
-    """Which of the two it is, in words; None where neither can be blamed."""
+    """The fault of either file, in words; None where neither can be blamed."""
     try:
         public = x509.load_pem_x509_certificates(held)[0].public_key()
     except MISREAD:

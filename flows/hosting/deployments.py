@@ -1,6 +1,6 @@
-"""prefect.yaml brought to a Prefect server: the work pool and a deployment per endpoint, made or brought up to date.
+"""Deployments: the work pool and one deployment per endpoint, from prefect.yaml, made or updated on a Prefect server.
 
-What a person has changed there stays: schedules, descriptions, tags, job variables, another pool, a pause (applied.py).
+Changes by a person there stay: schedules, descriptions, tags, job variables, another pool, a pause (applied.py).
 Run as a program (`python -m flows.hosting.deployments process`) it imports torch for its parent, which need not.
 """
 
@@ -37,7 +37,7 @@ FORMER_LIMIT = 8  # of runs per endpoint, until its leases were found to end run
 
 
 def definition(pool_type: str) -> dict[str, Any]:
-    """Name and job variables of the work pool of a type: as prefect.yaml has it, and with the places of this machine.
+    """Name and job variables of the work pool of a type: those of prefect.yaml, and the places of this machine.
 
     Every machine then keeps results, checkpoints and outputs where the others reach them, and goes on with their runs.
     """
@@ -47,18 +47,18 @@ def definition(pool_type: str) -> dict[str, Any]:
 
 
 def shared_places() -> dict[str, str]:
-    """What of this environment every machine has to know; Prefect's server keeps it, so nothing with a password."""
+    """Settings of this environment that every machine needs; Prefect's server keeps them, so none with a password."""
     places = {name: os.environ[name] for name in PLACES if os.environ.get(name)}
     return {name: url for name, url in places.items() if not urlsplit(url).password}
 
 
 def pool_name(pool_type: str = "process") -> str:
-    """The work pool's."""
+    """Name of the work pool."""
     return str(definition(pool_type)["name"])
 
 
 def make_pool(pool_type: str) -> None:
-    """The work pool, made or brought up to date."""
+    """Create the work pool, or bring it up to date."""
     pool = definition(pool_type)
     with get_client(sync_client=True) as client:
         metadata = client.request("GET", "/collections/views/{view}", path_params={"view": "aggregate-worker-metadata"})
@@ -82,7 +82,7 @@ def make_pool(pool_type: str) -> None:
 
 
 def job_template(pool_type: str, metadata: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, Any]:
-    """Prefect's template of such a pool's jobs, with what prefect.yaml says of the container put in."""
+    """Prefect's job template of a pool type, with prefect.yaml's settings of the container put in."""
     kinds = {name: kind for collection in metadata.values() for name, kind in collection.items()}
     template: dict[str, Any] = kinds[pool_type]["default_base_job_configuration"]
     if container:
@@ -92,7 +92,7 @@ def job_template(pool_type: str, metadata: Mapping[str, Any], container: Mapping
 
 
 def deploy(pool_type: str, *, silence: bool = False) -> list[str]:
-    """Make the pool and deploy all endpoints to it; their names, as `prefect deployment run` takes them.
+    """Make the pool and deploy all endpoints to it; return their names, as `prefect deployment run` takes them.
 
     Args:
         pool_type: one of POOL_TYPES.
@@ -124,7 +124,7 @@ def deploy(pool_type: str, *, silence: bool = False) -> list[str]:
 
 
 def _apply(made: RunnerDeployment, schedules: dict[str, DeploymentScheduleCreate]) -> UUID:
-    """Make a deployment, or bring it up to date; its id."""
+    """Make a deployment, or bring it up to date; return its id."""
     wanted = {
         "description": made.description,
         "tags": made.tags,
@@ -150,7 +150,7 @@ def _apply(made: RunnerDeployment, schedules: dict[str, DeploymentScheduleCreate
 def _update(
     client: SyncPrefectClient, made: RunnerDeployment, there: DeploymentResponse, values: dict[str, Any]
 ) -> None:
-    """Change what differs, and nothing else: a change of any kind forgets the runs that are scheduled."""
+    """Change only the values that differ: a change of any kind forgets the runs that are scheduled."""
     values["entrypoint"] = made.entrypoint  # these two belong to the code
     values["parameter_openapi_schema"] = made._parameter_openapi_schema.model_dump(exclude_unset=True)
     values["enforce_parameter_schema"] = True
@@ -168,7 +168,7 @@ def _update_schedules(
     before: dict[str, Any] | None,
     wanted: dict[str, DeploymentScheduleCreate],
 ) -> None:
-    """Ours, which are known by their slugs, where nobody has changed, switched or removed them."""
+    """Update our schedules, known by their slugs, where nobody has changed, switched or removed them."""
     if before is None:  # all that is there may be a person's
         return
     known = {each.slug: each for each in there.schedules if each.slug}
@@ -182,14 +182,14 @@ def _update_schedules(
 
 
 def _schedule(entry: Mapping[str, Any]) -> DeploymentScheduleCreate:
-    """One of prefect.yaml."""
+    """One schedule of prefect.yaml."""
     return DeploymentScheduleCreate.from_schedule(
         Cron(entry["cron"], **{key: value for key, value in entry.items() if key != "cron"})
     )
 
 
 def _plain(schedule: DeploymentScheduleCreate | DeploymentSchedule) -> dict[str, Any]:
-    """What a person sees of it, and may change."""
+    """The part of a schedule that a person sees, and may change."""
     return schedule.model_dump(mode="json", include={"schedule", "active", "parameters"})
 
 
@@ -198,7 +198,7 @@ def _content() -> dict[str, Any]:
 
 
 def _overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, and where both have a mapping, those together, too."""
+    """Both mappings merged, nested mappings as well."""
     both = {
         name: _overlaid(under[name], over[name]) for name in under.keys() & over.keys() if isinstance(under[name], dict)
     }

@@ -1,4 +1,4 @@
-"""Looks after the Prefect server of one HOME until no run uses it: `python -m flows.hosting.keeper HOME/server`.
+"""The keeper of one HOME's Prefect server, until no run uses it: `python -m flows.hosting.keeper HOME/server`.
 
 A server that ends before that is started again at the same address: runs, workers and the API wait for it.
 """
@@ -101,15 +101,15 @@ def _server_environment(folder: Path, port: int, url: str) -> dict[str, str]:
 
 
 def _driver(kind: str) -> str:
-    """Prefect's server needs an asynchronous one, whatever the ledger is reached by."""
+    """Name of the asynchronous database driver that Prefect's server needs, whatever the ledger's own is."""
     return {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}.get(kind.split("+", maxsplit=1)[0], kind)
 
 
 def _usual_port(remembered: Path) -> tuple[socket.socket, int]:
     """The port of last time, so that an address in a browser stays good; else a free one.
 
-    It is held by a socket that does not listen: while the server is started again, no other account can take its place
-    and be told the password.
+    The port is held by a socket that does not listen: while the server is started again, no other account can take its
+    place and be told the password.
     """
     usual = remembered.read_text() if remembered.exists() else ""
     door = socket.socket()
@@ -125,7 +125,7 @@ def _usual_port(remembered: Path) -> tuple[socket.socket, int]:
 
 
 def main(folder: Path) -> None:
-    """Keep the server, and end it."""
+    """Keep the server until nobody uses it, and end it."""
     lock(folder / "keeper")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server is stopped below
     keeper = Keeper(folder)

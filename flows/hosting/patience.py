@@ -1,4 +1,4 @@
-"""Prefect's clients, runs and workers wait for a server that is away, however long, and whenever it goes.
+"""Patience of Prefect's clients, runs and workers with a server that is away, however long, and whenever it goes.
 
 A plugin of Prefect (the entry point in pyproject.toml): where PREFECT_PLUGINS_ENABLED is set, as it is for workers and
 their runs in every kind of pool, Prefect calls it as it is imported.
@@ -17,13 +17,13 @@ log = logging.getLogger("ltx_flows.patience")
 
 @register_hook
 def setup_environment(*, ctx: object) -> None:
-    """Called by Prefect, before anything else of it is imported; no variable is set."""
+    """Patch Prefect; called by Prefect before anything else of it is imported; returns no variables."""
     ask_again_from_the_first()
     go_on_with_loops()
 
 
 def ask_again_from_the_first() -> None:
-    """Let a client ask again when nobody answers, also where nobody has answered it yet: a run may begin just then."""
+    """Let a client ask again when nobody answers, even the first time: a run may begin just then."""
     from prefect.client import base  # noqa: PLC0415  # while Prefect is imported
 
     always = property(lambda client: True, lambda client, connected: None)
@@ -32,14 +32,14 @@ def ask_again_from_the_first() -> None:
 
 
 def go_on_with_loops() -> None:
-    """Begin a worker's loops again when they give up: one that ends kills the runs that it has started."""
+    """Restart a worker's loops when they give up: a loop that ends kills the runs that it has started."""
     from prefect.utilities import services  # noqa: PLC0415
 
     services.critical_service_loop = without_end(services.critical_service_loop)  # before a worker imports it
 
 
 def without_end(loop: Loop) -> Loop:
-    """The same loop, which gives up no more; any fault but that is raised."""
+    """The loop without its limit of failures; any other fault is raised."""
 
     async def going_on(*arguments: object, **options: object) -> None:
         while True:

@@ -1,6 +1,6 @@
 """Prefect's own server for one person on one machine: `python -m flows.hosting.prefect_app PORT`.
 
-On SQLite it is patient. Where two writers meet, SQLite refuses one of them at once and Prefect answers 503, with
+On SQLite this server is patient. Where two writers meet, SQLite refuses one at once and Prefect answers 503, with
 nothing changed. Prefect's own clients then ask again; its pages do not, and a person who presses Submit while a run
 starts reads "Oops".
 
@@ -35,7 +35,7 @@ ENTER = """<!doctype html><meta charset="utf-8"><title>Prefect</title>
 
 
 class OwnPagesOnly:
-    """Lets through what programs of this machine ask, and pages that this server has served."""
+    """Middleware that admits requests of this machine's programs, and of pages that this server has served."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -50,7 +50,7 @@ class OwnPagesOnly:
 
 
 def fault_of(scope: Scope) -> str | None:
-    """Why a request is refused."""
+    """The reason why a request is refused, or None."""
     headers = Headers(scope=scope)
     host = headers.get("host", "")
     if urlsplit(f"//{host}").hostname not in LOOPBACK:  # any port: it may come through a tunnel
@@ -72,7 +72,7 @@ async def _refuse(fault: str, scope: Scope, receive: Receive, send: Send) -> Non
 
 
 class AskAgain:
-    """Does what is to be written again while the database is busy, and only then tells whoever asked."""
+    """Middleware that repeats a write while the database is busy, before the client is answered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -96,7 +96,7 @@ class AskAgain:
 
 
 class _Answer:
-    """Passes an answer on, unless it is that the database is busy."""
+    """An answer, passed on unless it says that the database is busy."""
 
     def __init__(self, send: Send) -> None:
         self.send, self.busy = send, False
@@ -113,7 +113,7 @@ def _has_its_own_way(path: str) -> bool:
 
 
 async def _whole(receive: Receive) -> list[Message]:
-    """All that a client sends with its request."""
+    """All messages of a client's request."""
     messages = [await receive()]
     while messages[-1].get("more_body"):
         messages.append(await receive())
@@ -121,7 +121,7 @@ async def _whole(receive: Receive) -> list[Message]:
 
 
 def _again(messages: list[Message], receive: Receive) -> Receive:
-    """The same from its beginning, and then whatever comes."""
+    """The messages from their beginning, and then whatever comes."""
     left = list(messages)
 
     async def next_one() -> Message:
@@ -131,7 +131,7 @@ def _again(messages: list[Message], receive: Receive) -> Receive:
 
 
 def whole_app() -> ASGIApp:
-    """Prefect's application and what stands before it."""
+    """Prefect's application with its middleware."""
     from prefect.server.api.server import create_app  # noqa: PLC0415  # a second: only where it is served
     from prefect.server.events.ordering import memory  # noqa: PLC0415
     from prefect.settings import get_current_settings  # noqa: PLC0415
@@ -144,7 +144,7 @@ def whole_app() -> ASGIApp:
 
 
 def _door(port: int) -> socket.socket:
-    """The port that the keeper holds."""
+    """The port's socket, which the keeper holds."""
     door = socket.socket()
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

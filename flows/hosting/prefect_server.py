@@ -1,11 +1,11 @@
 """The Prefect server of one HOME: started by the first run, shared by all, gone with the last.
 
 Every run holds a shared lock on HOME/server/users, and the keeper (keeper.py), which looks after the server itself,
-waits for that lock exclusively: the kernel grants it when no run is left, killed ones included. So nothing is counted,
-nothing goes stale, and no process stays behind.
+waits for that lock exclusively: the kernel grants the lock when no run is left, killed ones included. So nothing is
+counted, nothing goes stale, and no process stays behind.
 
-Whoever reaches the server may have it run programs as its owner. It listens on loopback, answers the pages that it
-serves itself and no other, and asks for a password, made once per HOME and readable by its owner alone.
+Anybody who reaches the server may have it run programs as its owner. So the server listens on loopback, answers only
+the pages that it serves itself, and asks for a password, made once per HOME and readable by its owner alone.
 """
 
 import os
@@ -36,7 +36,7 @@ SECONDS_UNTIL_KEEPER_WAKES = 1.0
 
 
 def prefect_environment() -> dict[str, str]:
-    """What Prefect is told in every process of ours; whatever the user has set stays."""
+    """Prefect's environment variables in every process of ours; variables that the user has set stay."""
     home = settings().home_folder
     ours = {
         "PREFECT_HOME": str(home / "prefect"),
@@ -50,13 +50,13 @@ def prefect_environment() -> dict[str, str]:
 
 
 def prefect_url() -> str | None:
-    """Where people open this process's Prefect server, inside `prefect_server`."""
+    """URL at which people open this process's Prefect server, inside `prefect_server`."""
     url = os.environ.get(ADDRESS)
     return url.removesuffix("/").removesuffix("/api") if url else None
 
 
 def entrance() -> str | None:
-    """The same with the password of this HOME's own server, which the opened page keeps and no server is told."""
+    """`prefect_url` with the password of this HOME's own server; the opened page keeps it, and no server is told."""
     url = prefect_url()
     if url is None or _running(settings().home_folder / "server") != os.environ[ADDRESS]:
         return url
@@ -65,7 +65,7 @@ def entrance() -> str | None:
 
 @contextmanager
 def prefect_server() -> Iterator[str]:
-    """The API's URL: PREFECT_API_URL's server, or this HOME's own for as long as it is used.
+    """The API's URL: PREFECT_API_URL's server, or this HOME's own, kept up for the `with` block.
 
     Raises:
         ServerUnavailable: it cannot be reached, or does not start.
@@ -102,7 +102,7 @@ def prefect_server() -> Iterator[str]:
 
 
 def auth_string(folder: Path) -> str:
-    """What this HOME's server and its clients know each other by, in Prefect's form; made when it is first needed."""
+    """User and password of this HOME's server, in Prefect's form; made when first needed."""
     path = folder / "password"
     if not path.exists() or not path.stat().st_size:
         with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
@@ -119,7 +119,7 @@ def healthy(url: str) -> bool:
 
 
 def _kept(folder: Path) -> str | None:
-    """The server that a keeper looks after, which may be starting it again at this moment; None where there is none."""
+    """URL of the server that a keeper looks after, which may be restarting it just now; None where there is none."""
     deadline = time.monotonic() + START_SECONDS
     while _has_keeper(folder):
         if url := _running(folder):
@@ -131,7 +131,7 @@ def _kept(folder: Path) -> str | None:
 
 
 def _replace_keepers(folder: Path, unused: threading.Event) -> None:
-    """Start another keeper where the last one was killed; with it, the server of the same address comes back."""
+    """Start another keeper where the last one was killed; the server then comes back at the same address."""
     while not unused.wait(SECONDS_BETWEEN_KEEPERS):
         if _has_keeper(folder):
             continue
@@ -141,7 +141,7 @@ def _replace_keepers(folder: Path, unused: threading.Event) -> None:
 
 
 def _has_keeper(folder: Path) -> bool:
-    """A keeper holds this lock for as long as it lives."""
+    """Whether a keeper lives: a keeper holds this lock for as long as it lives."""
     keeper = folder / "keeper"
     return keeper.exists() and not is_free(keeper)
 
@@ -171,7 +171,7 @@ def _start(folder: Path) -> str:
 
 
 def _check_database() -> None:
-    """Notice a database that is cut or garbled, of which the server would answer with errors.
+    """Refuse a database that is cut or garbled, of which the server would answer with errors.
 
     Raises:
         DatabaseDamaged: what is lost with it, and what to type.
@@ -193,7 +193,7 @@ def _check_database() -> None:
 
 
 def _wait_if_last(folder: Path) -> None:
-    """Stay until the server has ended, if nobody else uses it: then nothing of ours runs when the command is done."""
+    """Wait until the server has ended, if nobody else uses it: then nothing of ours runs when the command is done."""
     deadline = time.monotonic() + SECONDS_UNTIL_KEEPER_WAKES
     while time.monotonic() < deadline:
         if not (folder / "url").exists():

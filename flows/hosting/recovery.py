@@ -1,4 +1,4 @@
-"""Runs whose worker is gone: the same ones go on, so that finished steps come from the cache and all is billed once."""
+"""Recovery of runs whose worker is gone: the same runs go on, with finished steps from the cache, billed once."""
 
 from uuid import UUID
 
@@ -20,7 +20,7 @@ HELD = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 
 def recover(pool: str, worker: str, *, alone: bool) -> list[FlowRun]:
-    """Schedule again what a worker of this name held when it ended, and finish what it was cancelling.
+    """Schedule again the runs that a worker of this name held when it ended, and finish its cancellations.
 
     Call it only while no such worker lives. `alone`: no other worker serves the pool, so that a run on which no name
     has been written yet was this one's, too.
@@ -33,7 +33,7 @@ def recover(pool: str, worker: str, *, alone: bool) -> list[FlowRun]:
 
 
 async def let_go_on(client: PrefectClient, run_id: UUID) -> None:
-    """Schedule a run again that has crashed."""
+    """Schedule a crashed run again."""
     run = await client.read_flow_run(run_id)
     await client.request("PATCH", "/flow_runs/{id}", path_params={"id": run_id}, json=NO_PROCESS)
     await client.set_flow_run_state(run_id, _in_its_turn(run, "its process ended before it did"), force=True)
@@ -48,7 +48,7 @@ def _held(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
 
 
 def _let_go(client: SyncPrefectClient, run: FlowRun) -> None:
-    """Forget its process, and say what becomes of it."""
+    """Clear a run's process, and set its next state."""
     client.request("PATCH", "/flow_runs/{id}", path_params={"id": run.id}, json=NO_PROCESS)
     state: State[None]
     if run.state_type is StateType.CANCELLING:
@@ -59,5 +59,5 @@ def _let_go(client: SyncPrefectClient, run: FlowRun) -> None:
 
 
 def _in_its_turn(run: FlowRun, ended: str) -> State[None]:
-    """Scheduled before those that have been queued since."""
+    """State of a run scheduled before those that have been queued since."""
     return AwaitingRetry(scheduled_time=run.expected_start_time, message=f"{ended}; it goes on where it was")

@@ -1,6 +1,6 @@
-"""The worker of one `serve`: takes one run at a time, is started again when it ends, and leaves nothing behind.
+"""The worker of one `serve`: takes one run at a time, is restarted when it ends, and leaves nothing behind.
 
-It is ended by killing it: a run that is killed goes on from its cache and its checkpoint, and there is but one way.
+The worker is ended by killing it: a killed run goes on from its cache and its checkpoint, and so there is but one way.
 """
 
 import logging
@@ -28,13 +28,13 @@ SECONDS_TO_END = 20.0
 
 
 def worker_name() -> str:
-    """One per machine and HOME; what the worker holds carries this name on the server."""
+    """Name of the worker, one per machine and HOME; runs that the worker holds carry this name on the server."""
     return f"{socket.gethostname()}-{sha256(str(settings().home_folder).encode()).hexdigest()[:8]}"
 
 
 @contextmanager
 def working(pool: str, log_file: Path, recover: Callable[[], object]) -> Iterator[None]:
-    """A worker for the pool, for as long as this lasts. `recover` is called whenever none lives."""
+    """Keep a worker for the pool during the `with` block. `recover` is called whenever none lives."""
     stopping = threading.Event()
     thread = threading.Thread(target=_keep_working, args=(pool, log_file, recover, stopping), name="worker")
     thread.start()
@@ -46,7 +46,7 @@ def working(pool: str, log_file: Path, recover: Callable[[], object]) -> Iterato
 
 
 def _keep_working(pool: str, log_file: Path, recover: Callable[[], object], stopping: threading.Event) -> None:
-    """One thread starts it, looks after it and ends it, so that nobody ends what another is starting."""
+    """Start, look after and end the worker in one thread, so that nobody ends a worker that another is starting."""
     _try(recover, stopping)
     while not stopping.is_set():
         worker = _start(pool, log_file)
@@ -58,7 +58,7 @@ def _keep_working(pool: str, log_file: Path, recover: Callable[[], object], stop
 
 
 def _start(pool: str, log_file: Path) -> subprocess.Popen[bytes]:
-    """Start it bound to this process, and out of reach of the terminal's Ctrl-C."""
+    """Start the worker bound to this process, and out of reach of the terminal's Ctrl-C."""
     worker = [sys.executable, "-m", "flows.bound", "prefect", "worker", "start"]
     command = [*worker, "--type", "process", "--pool", pool, "--name", worker_name(), "--limit", "1"]
     with log_file.open("ab") as file:
@@ -79,7 +79,7 @@ def _environment() -> dict[str, str]:
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
-    """Kill it, and wait until its run and all that the run has started are gone, too; but not for ever."""
+    """Kill the worker, and wait until its run and that run's processes are gone, too; but not for ever."""
     tree = _tree(worker)
     worker.kill()
     if _gone(worker, tree):
@@ -92,7 +92,7 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 
 def _tree(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """All that it has started, and what that has started."""
+    """All processes that the worker has started, and their descendants."""
     try:
         return list(psutil.Process(worker.pid).children(recursive=True))
     except psutil.Error:
@@ -100,7 +100,7 @@ def _tree(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def _gone(worker: subprocess.Popen[bytes], tree: list[psutil.Process]) -> bool:
-    """Whether none of them lives any more, soon."""
+    """Whether none of the processes lives any more, soon."""
     deadline = time.monotonic() + SECONDS_TO_END
     while _living(worker, tree):
         if time.monotonic() > deadline:
@@ -110,13 +110,13 @@ def _gone(worker: subprocess.Popen[bytes], tree: list[psutil.Process]) -> bool:
 
 
 def _living(worker: subprocess.Popen[bytes], tree: list[psutil.Process]) -> list[int]:
-    """Process ids; one that waits for the disk or the GPU's driver lives on after it was killed."""
+    """Ids of living processes; one that waits for the disk or the GPU's driver lives on after it was killed."""
     own = [worker.pid] if worker.poll() is None else []
     return own + [process.pid for process in tree if not _ended(process)]
 
 
 def _ended(process: psutil.Process) -> bool:
-    """Whether it does nothing any more, be there somebody who takes note of it or not."""
+    """Whether a process does nothing any more, reaped or not."""
     try:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -126,7 +126,7 @@ def _ended(process: psutil.Process) -> bool:
 
 
 def _try(recover: Callable[[], object], stopping: threading.Event) -> None:
-    """Until the server answers; if it does so no more, the next `serve` does it."""
+    """Call `recover` until the server answers; if it never does, the next `serve` recovers."""
     deadline = time.monotonic() + SECONDS_TO_END
     while time.monotonic() < deadline:
         try:

@@ -1,1 +1,1 @@
-"""The HTTP API: what clients of the hosted endpoints speak, and a history page for people."""
+"""The HTTP API for clients of the hosted endpoints, and a history page for people."""

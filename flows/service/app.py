@@ -43,7 +43,7 @@ ROUTERS = (
 
 
 def create_app(runs: Runs | None = None, names: Sequence[str] = ()) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Args:
         runs: what starts its requests, by default Prefect's deployments.
@@ -83,7 +83,7 @@ def create_app(runs: Runs | None = None, names: Sequence[str] = ()) -> FastAPI:
 
 
 def _add_layers(app: FastAPI, names: Sequence[str]) -> None:
-    """What every request goes through; the last one is the outermost."""
+    """Add the middleware; the last layer is the outermost."""
     app.add_middleware(BodyLimit)
     app.add_middleware(Proxy)
     app.add_middleware(Guard, names=names)
@@ -102,14 +102,14 @@ def _add_faults(app: FastAPI) -> None:
 
 
 async def _rejected(request: Request, error: Exception) -> JSONResponse:
-    """The request or its data is wrong."""
+    """Answer to a request that is wrong, or whose data are."""
     assert isinstance(error, InputRejected)
     faults = [detail.model_dump(mode="json") for detail in bounded(error.details())]
     return JSONResponse({"detail": faults}, 422, {"X-Fal-Retryable": "false", "x-fal-billable-units": "0"})
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    """Path or query are wrong: told in the same shape."""
+    """Answer to a wrong path or query, in the shape of a 422."""
     assert isinstance(error, RequestValidationError)
     faults = [{**fault, "loc": list(fault["loc"]), "input": str(fault.get("input"))} for fault in error.errors()]
     kept = [{name: fault[name] for name in ("loc", "msg", "type", "input")} for fault in faults]
@@ -117,7 +117,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
-    """Something of ours does not answer."""
+    """Answer while a part of ours does not answer."""
     kind = "service_unavailable"
     log.warning("%s", error)
     told = for_clients(str(error)) if isinstance(error, LtxFlowsError) else "something of ours does not answer"
@@ -125,14 +125,14 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _broken(request: Request, error: Exception) -> JSONResponse:
-    """A defect of ours. uvicorn logs it; this answer passes no layer, so that it names itself."""
+    """Answer to a defect of ours. uvicorn logs the defect; this answer passes no layer, so that it names itself."""
     kind = "internal_server_error"
     headers = {"X-Fal-Error-Type": kind, "x-fal-request-id": str(uuid4())}
     return JSONResponse({"detail": "a defect of ltx-flows; its log says more", "error_type": kind}, 500, headers)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with the schemas of what is read by hand."""
+    """FastAPI's document, with the schemas of bodies that are parsed by hand."""
     if not app.openapi_schema:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})

@@ -1,4 +1,4 @@
-"""Who may ask: API keys, compared in constant time and kept nowhere but in the settings."""
+"""Authentication: API keys, compared in constant time and kept nowhere but in the settings."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ MINUTE = 60.0
 
 
 async def owner(request: Request) -> str:
-    """Whose key came with a request, by its hash. A coroutine, so that no thread is waited for.
+    """Hash of the key that came with a request, as its owner. A coroutine, so that no thread is waited for.
 
     Raises:
         HTTPException: 401 where keys are set and none of them came.
@@ -65,7 +65,7 @@ Submitter = Annotated[str, Depends(may_submit)]
 
 
 def _key(header: str) -> str:
-    """The key of `Key ...`, `Bearer ...`, or of a browser's `Basic` password."""
+    """The key of a `Key ...`, `Bearer ...`, or a browser's `Basic` header (its password)."""
     scheme, _, value = header.strip().partition(" ")
     if scheme.lower() == "basic":
         try:

@@ -1,4 +1,4 @@
-"""Which buckets requests of the API may read from, as S3 is read with this machine's credentials, not the client's."""
+"""Buckets that requests of the API may read from, as S3 is read with this machine's credentials, not the client's."""
 
 import re
 from urllib.parse import unquote, urlsplit
@@ -12,7 +12,7 @@ _PREFIX = re.compile(r"s3://[^/\s]+(/[^/\s]+)*")
 
 
 def check_bucket(url: str, where: Loc) -> None:
-    """See whether the settings open an object to the API.
+    """Check that the settings open an object to the API.
 
     Raises:
         DownloadRejected: they do not.
@@ -33,12 +33,12 @@ def _scheme(url: str) -> str:
 
 
 def _open_prefixes() -> list[str]:
-    """Those of the settings; what is no prefix, such as `s3://` alone, opens nothing."""
+    """Prefixes of the settings; a text that is no prefix, such as `s3://` alone, opens nothing."""
     prefixes = (each.strip().rstrip("/") for each in settings().api_buckets.split(","))
     return [each for each in prefixes if _PREFIX.fullmatch(each)]
 
 
 def _is_below(url: str, prefix: str) -> bool:
-    """Whether an address lies below a prefix as it is written, with no step that somebody could take for a way out."""
+    """Whether an address lies below a prefix as written, with no part that could be taken for a way out."""
     steps = re.split(r"[/\\]", unquote(url))
     return url.startswith(f"{prefix}/") and not {".", ".."}.intersection(steps)

@@ -1,4 +1,4 @@
-"""Connections and their ends: those on which no request comes are closed, before they use up all that may be open.
+"""Connections: idle ones, on which no request comes, are closed before they use up all that may be open.
 
 uvicorn itself waits for ever for the first request and for the rest of a slow one, and a minute for a TLS handshake.
 A process may have only so many files open, connections among them: idle ones would shut everybody else out.
@@ -93,7 +93,7 @@ class Loop(uvloop.Loop):
 
 
 def guarded(app: ASGIApp, **more: Any) -> uvicorn.Config:
-    """How the API is run, wherever it listens: with these connections, and without a log of who asked for what."""
+    """Configuration of the API's server: with these connections, and without a log of who asked for what."""
     return uvicorn.Config(
         app,
         http=Connection,
@@ -107,7 +107,7 @@ def guarded(app: ASGIApp, **more: Any) -> uvicorn.Config:
 
 
 def check_address(host: str, port: int) -> None:
-    """Refuse where the API would not listen, or let everybody in.
+    """Refuse an address on which the API could not listen, or would let everybody in.
 
     Raises:
         LtxFlowsError: why, and what to type.

@@ -1,4 +1,4 @@
-"""Which webhook is due, and who tells it: written in the database, so that each is told once and none is forgotten."""
+"""Delivery of webhooks: claims in the database, so that each is sent once and none is forgotten."""
 
 import asyncio
 import logging
@@ -13,13 +13,13 @@ log = logging.getLogger("ltx_flows.service")
 
 
 class Deliveries:
-    """The webhooks that this process tells."""
+    """The webhooks that this process sends."""
 
     def __init__(self) -> None:
         self.going: set[asyncio.Task[None]] = set()
 
     async def tell_due(self) -> None:
-        """Begin to tell all that are due."""
+        """Begin to send all webhooks that are due."""
         room = AT_ONCE - len(self.going)
         for entry in await asyncio.to_thread(register.due_webhooks, room) if room else []:
             claimed = datetime.now(UTC) + CLAIMED_FOR
@@ -29,7 +29,7 @@ class Deliveries:
                 task.add_done_callback(self._told)
 
     async def all_told(self) -> None:
-        """Wait for those that are being told."""
+        """Wait for the webhooks that are being sent."""
         await asyncio.gather(*self.going)
 
     async def _tell(self, entry: Entry, claimed: datetime) -> None:
@@ -47,7 +47,7 @@ class Deliveries:
 
 
 def _standing(tries: int, fault: str | None) -> tuple[str, datetime | None]:
-    """What is written down after so many tries: how it stands, and when the next one is due."""
+    """State of a webhook after so many tries, and when its next try is due."""
     now = datetime.now(UTC)
     if fault is None:
         return f"delivered {now:%Y-%m-%d %H:%M:%S}", None

@@ -1,4 +1,4 @@
-"""How a request can end: status code and body, as clients of the hosted endpoints know them.
+"""Endings of a request: status code and body, as clients of the hosted endpoints know them.
 
 Source: docs/http-contract.md, section 2.
 """
@@ -21,7 +21,7 @@ TOO_LATE: Ending = (
 
 
 def ending(state: RunState, told: dict[str, Any] | None) -> Ending:
-    """Of a run that has ended; `told`: what it has said of its outcome."""
+    """Ending of a run that has ended; `told`: the outcome that the run has recorded."""
     if state.name in FINISHED and told and "result" in told:
         return 200, told["result"]
     if state.name == "Rejected" and told and "detail" in told:
@@ -35,10 +35,10 @@ def ending(state: RunState, told: dict[str, Any] | None) -> Ending:
 
 
 def failed(reason: str) -> Ending:
-    """Of a request that nobody can help but who runs the service."""
+    """Ending of a request that nobody can help except who runs the service."""
     return 500, {"detail": [{"loc": ["body"], "msg": reason, "type": "internal_server_error", "input": None}]}
 
 
 def not_started(reason: str) -> Ending:
-    """Of a request for which no run could be made in all the time."""
+    """Ending of a request for which no run could be made in all the time."""
     return 503, {"detail": reason, "error_type": "runner_scheduling_failure"}

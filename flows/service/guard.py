@@ -1,6 +1,6 @@
-"""What a page from elsewhere makes a browser send, and what comes under a name that is not ours: both are refused.
+"""Guard: refuses requests that a page from elsewhere makes a browser send, or that come under a foreign host name.
 
-A browser sends the key that it remembers with whatever a page asks for. It says, though, where the page is from.
+A browser sends the key that it remembers with all requests of a page, but also says where the page is from.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ MISDIRECTED = 421
 
 
 class Guard:
-    """Looks at Host, Origin and Sec-Fetch-Site."""
+    """Middleware that checks Host, Origin and Sec-Fetch-Site."""
 
     def __init__(self, app: ASGIApp, names: Sequence[str] = ()) -> None:
         self.app, self.names = app, tuple(name.lower() for name in names)
@@ -33,7 +33,7 @@ class Guard:
 
 
 def only_json(request: Request) -> None:
-    """A body of JSON says that it is: a form on a page from elsewhere cannot.
+    """Refuse a body whose content type is not JSON: a form on a page from elsewhere cannot have that type.
 
     Raises:
         HTTPException: 415.
@@ -70,7 +70,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _is_address(name: str) -> bool:
-    """Nobody can make a name lead here by an address."""
+    """Whether a host is an address, which nobody can make lead here as they can a name."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -87,7 +87,7 @@ def _name_of(url: str) -> str:
 
 @lru_cache(maxsize=8)
 def _names(public_url: str, allowed: str) -> frozenset[str]:
-    """By which this service may be asked for."""
+    """Host names under which this service may be asked for."""
     machine = socket.gethostname().lower()
     more = (each.strip().lower() for each in allowed.split(","))
     return frozenset({machine, f"{machine}.local", _name_of(public_url), *more} - {""})

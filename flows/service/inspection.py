@@ -1,4 +1,4 @@
-"""Data sets that are already here are looked at while their requests are queued: a 422 does not wait for the GPU."""
+"""Inspection of queued requests whose data sets are already here: a 422 does not wait for the GPU."""
 
 import asyncio
 import logging
@@ -21,21 +21,21 @@ log = logging.getLogger("ltx_flows.service")
 
 
 class Rejecting(Protocol):
-    """What is needed of whatever runs the requests."""
+    """Protocol for rejecting runs, all that inspection needs of Prefect."""
 
     async def reject(self, run_id: str, message: str) -> bool:
-        """End a run that has not begun as Rejected; whether it had not."""
+        """End a run that has not begun as Rejected; False where it had begun."""
         ...
 
 
 class Inspector:
-    """Looks at one data set after the other."""
+    """Inspects one data set after the other."""
 
     def __init__(self, runs: Rejecting) -> None:
         self.runs, self.slots = runs, asyncio.Semaphore(AT_ONCE)
 
     async def look(self, entry: Entry) -> None:
-        """Reject a queued request whose data are wrong; one that has begun will find out by itself."""
+        """Reject a queued request whose data are wrong; a run that has begun will find out by itself."""
         if not is_here(entry):
             return
         async with self.slots:
@@ -55,7 +55,7 @@ def is_here(entry: Entry) -> bool:
 
 
 def fault_of(entry: Entry) -> InputRejected | None:
-    """What would end the request's run, as far as probing shows it."""
+    """The error that would end the request's run, as far as probing shows."""
     endpoint = ENDPOINTS[entry.endpoint]
     try:
         plan_run(endpoint, endpoint.read(entry.body))

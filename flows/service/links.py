@@ -27,14 +27,14 @@ def link(entry: Entry, name: str) -> str:
 
 
 def upload_link(origin: str, upload: Upload) -> str:
-    """Where the content of an upload may be sent without a key."""
+    """A link to which the content of an upload may be sent without a key."""
     expires = int(time.time()) + UNFINISHED_SECONDS
     query = urlencode({"expires": expires, "signature": signature(_folder(upload.id), upload.name, expires)})
     return f"{origin}{upload.path}?{query}"
 
 
 def signature(run_id: str, name: str, expires: int) -> str:
-    """Of a link, so that nobody can make one for another file or for longer."""
+    """Signature of a link, so that nobody can make one for another file or for longer."""
     return hmac.new(secret("links", 32), f"{run_id}\n{name}\n{expires}".encode(), sha256).hexdigest()
 
 
@@ -44,7 +44,7 @@ def valid(run_id: str, name: str, expires: int, given: str) -> bool:
 
 
 def valid_upload(upload_id: str, name: str, expires: int, given: str) -> bool:
-    """The same for a link to upload to."""
+    """Whether a link to upload to is ours and still open; compared in constant time."""
     return valid(_folder(upload_id), name, expires, given)
 
 

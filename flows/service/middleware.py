@@ -1,4 +1,4 @@
-"""What every request goes through: its id, the limit on its body, and the proxy route of fal's JavaScript client."""
+"""Middleware of every request: its id, the limit on its body, and the proxy route of fal's JavaScript client."""
 
 import logging
 from collections.abc import MutableMapping
@@ -26,11 +26,11 @@ class WithoutQueries(logging.Filter):
 
 
 class TooLarge(Exception):
-    """More of a body has come than is allowed."""
+    """A body of which more has come than is allowed."""
 
 
 class RequestId:
-    """`x-fal-request-id` on every answer: without it clients take some errors for a proxy's and try again."""
+    """Middleware for `x-fal-request-id` on every answer: else clients take some errors for a proxy's and try again."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -52,7 +52,7 @@ class RequestId:
 
 
 class BodyLimit:
-    """Bodies are refused as soon as they are too large, whether they say how long they are or not."""
+    """Middleware that refuses bodies as soon as they are too large, whether they announce their length or not."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -91,7 +91,7 @@ class BodyLimit:
 
 
 class Proxy:
-    """`/proxy` with `x-fal-target-url`: the same request on this server, whatever host the client had in mind."""
+    """Middleware for `/proxy` with `x-fal-target-url`: handled by this server, whatever host the client had in mind."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -110,7 +110,7 @@ class Proxy:
 
 
 def _is_upload(scope: Scope) -> bool:
-    """Bodies that are files have the limit of downloads."""
+    """Whether a request's body is a file, which has the limit of downloads."""
     path: str = scope["path"]
     return path.startswith("/uploads/") if scope["method"] == "PUT" else path == "/files/upload"
 

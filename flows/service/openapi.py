@@ -1,4 +1,4 @@
-"""What the API answers, as its OpenAPI document has it."""
+"""Answers of the API in its OpenAPI document."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Secrets that this installation has made for itself: in the ledger's database, the same for all that serve it."""
+"""Secrets that this installation makes for itself: in the ledger's database, shared by all processes that serve it."""
 
 import secrets
 from functools import lru_cache
@@ -15,7 +15,7 @@ SECRETS = Table(
 
 
 def secret(name: str, size: int) -> bytes:
-    """The secret of that name, made when it is first asked for.
+    """The secret of that name, made at its first use.
 
     Raises:
         LedgerUnavailable: the database does not answer.
@@ -43,7 +43,7 @@ def _read(name: str) -> bytes | None:
 
 
 def _first(name: str, size: int) -> bytes:
-    """One that an earlier version kept in HOME: links that it signed stay good."""
+    """The secret that an earlier version kept in HOME, if any, else a new one: links signed with it stay good."""
     path = settings().home_folder / "service" / f"{name}.secret"
     former = path.read_bytes() if path.exists() else b""
     return former if len(former) == size else secrets.token_bytes(size)

@@ -1,4 +1,4 @@
-"""Who has uploaded which content: only its owners may train on it, and it counts for each of them."""
+"""Owners of uploaded content: only they may train on it, and its size counts for each of them."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -42,7 +42,7 @@ ASKED_AT_ONCE = 8
 
 
 def check_owned(url: str, where: Loc, owner: str) -> None:
-    """An address by content is as good as the content: it is open to who has uploaded that, and to nobody else.
+    """Refuse a content address unless its owner asks: an address by content is as good as the content.
 
     Raises:
         DownloadRejected: the same, whether anybody has uploaded it or not.
@@ -54,25 +54,25 @@ def check_owned(url: str, where: Loc, owner: str) -> None:
 
 
 def owns(owner: str, sha256: str) -> bool:
-    """Whether this content came with this key."""
+    """Whether content was uploaded with this key."""
     with ledger() as connection:
         return connection.execute(select(OWNED.c.size).where(*_this(owner, sha256))).first() is not None
 
 
 def add(owner: str, file: MediaFile) -> None:
-    """Remember who has uploaded a file."""
+    """Record who has uploaded a file."""
     with ledger() as connection:
         _add(connection, owner, file)
 
 
 def drop(owner: str, sha256: str) -> None:
-    """Forget that somebody has uploaded a file."""
+    """Remove the record of who has uploaded a file."""
     with ledger() as connection:
         connection.execute(delete(OWNED).where(*_this(owner, sha256)))
 
 
 def complete(upload: Upload, file: MediaFile) -> None:
-    """Remember what parts have become, in one step: nobody sees them counted twice, or not at all."""
+    """Record the file made of parts, in one step: nobody sees it counted twice, or not at all."""
     with ledger() as connection:
         _add(connection, upload.owner, file)
         connection.execute(update(UPLOADS).where(UPLOADS.c.id == upload.id).values(sha256=file.sha256))
@@ -80,7 +80,7 @@ def complete(upload: Upload, file: MediaFile) -> None:
 
 
 def used(owner: str) -> int:
-    """Bytes of all that a key has uploaded, and of the parts of what it has not completed."""
+    """Bytes of all files that a key has uploaded, and of the parts of its incomplete uploads."""
     files = select(func.coalesce(func.sum(OWNED.c.size), 0)).where(OWNED.c.owner == owner)
     parts = select(func.coalesce(func.sum(PARTS.c.size), 0)).join(UPLOADS, UPLOADS.c.id == PARTS.c.upload_id)
     with ledger() as connection:
@@ -89,7 +89,7 @@ def used(owner: str) -> int:
 
 
 def forget_pruned(owner: str) -> None:
-    """Forget what is not in the store any more; of the rest, note how large it is."""
+    """Remove records of files that are not in the store any more; update the sizes of the others."""
     with ledger() as connection:
         rows = connection.execute(select(OWNED).where(OWNED.c.owner == owner)).mappings().all()
     with ThreadPoolExecutor(ASKED_AT_ONCE, "owned") as pool:

@@ -1,4 +1,4 @@
-"""The Prefect runs behind the API's requests: started, looked at, cancelled."""
+"""Prefect runs of the API's requests: started, looked at, cancelled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,12 +36,12 @@ LATE = timedelta(seconds=30)  # workers, runs and their steps send lines every f
 
 
 class NotDeployed(ServerUnavailable):
-    """The server has no deployment for an endpoint."""
+    """A server without a deployment for an endpoint."""
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands."""
+    """The state of a run."""
 
     name: str  # Prefect's, or ours: Rejected
     message: str
@@ -50,10 +50,10 @@ class RunState:
 
 
 class Runs(Protocol):
-    """What the API needs of whatever runs its requests."""
+    """Protocol for running requests, all that the API needs of Prefect."""
 
     async def start(self, entry: Entry) -> str:
-        """Start the run of a request, once however often this is called; its id."""
+        """Start the run of a request, once however often this is called; return its id."""
         ...
 
     async def find(self, entry_id: str) -> str | None:
@@ -63,21 +63,21 @@ class Runs(Protocol):
     async def states(self, run_ids: Sequence[str]) -> dict[str, RunState]: ...
 
     async def completed(self, run_ids: Sequence[str]) -> list[str]:
-        """Those of them that have completed."""
+        """The runs among these that have completed."""
         ...
 
     async def logs(self, run_id: str, offset: int) -> list[LogLine]:
-        """What has been said since so many lines; lines that come late come last."""
+        """Log lines after the first so many; lines that come late come last."""
         ...
 
     async def cancel(self, run_id: str) -> None: ...
 
     async def reject(self, run_id: str, message: str) -> bool:
-        """End a run that has not begun as Rejected; whether it had not."""
+        """End a run that has not begun as Rejected; False where it had begun."""
         ...
 
     async def close(self) -> None:
-        """Nothing more will be asked."""
+        """Close the client: nothing more will be asked."""
         ...
 
 
@@ -89,7 +89,7 @@ class PrefectRuns:
         self._opened: PrefectClient | None = None
 
     async def _client(self) -> PrefectClient:
-        """One for all that is asked: making one takes 40 ms, in which no other request would be answered."""
+        """One client for all requests: making one takes 40 ms, in which no other request would be answered."""
         if self._opened is None:
             client = get_client()
             await client.__aenter__()
@@ -176,7 +176,7 @@ class PrefectRuns:
 
 
 async def _lines(client: PrefectClient, run_id: UUID, since: datetime | None) -> list[Log]:
-    """All lines of a run since then."""
+    """All log lines of a run since a time."""
     moment = LogFilterTimestamp(after_=since) if since else None
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]), timestamp=moment)
     found: list[Log] = []

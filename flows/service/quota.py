@@ -1,4 +1,4 @@
-"""How much one key may keep uploaded, and how much of a body may therefore come."""
+"""Quotas: how much one key may keep uploaded, and how much of a body may therefore come."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ from tasks.sources import upload_parts as parts
 
 
 class Room(NamedTuple):
-    """Bytes that may come, and what is answered to more."""
+    """Bytes that may come, and the answer to a client that sends more."""
 
     size: int
     refusal: str
 
     def check(self, size: int) -> None:
-        """See whether so much may come.
+        """Check that so many bytes may come.
 
         Raises:
             HTTPException: 413, it is more.
@@ -28,18 +28,18 @@ class Room(NamedTuple):
 
 
 def room_for_file(owner: str, said: int | None) -> Room:
-    """What may come as one file; `said`: how large the client says that it is."""
+    """Room for one file; `said`: the size that the client announces."""
     return _room(owner, settings().max_download_bytes, said, replaced=0)
 
 
 def room_for_part(upload: Upload, number: int, said: int | None) -> Room:
-    """What may come as a part: all parts together have the limit of one file."""
+    """Room for one part: all parts together have the limit of one file."""
     come, replaced = parts.sizes(upload.id, number)
     return _room(upload.owner, settings().max_download_bytes - come + replaced, said, replaced=replaced)
 
 
 def check(owner: str, size: int) -> None:
-    """See whether a key may upload so much more; what is not in the store any more does not count.
+    """Check that a key may upload so much more; files that are no longer in the store do not count.
 
     Raises:
         HTTPException: 413, it may not.
@@ -48,7 +48,7 @@ def check(owner: str, size: int) -> None:
 
 
 def own(owner: str, file: MediaFile) -> None:
-    """Remember who has uploaded a file that is in the store.
+    """Record who has uploaded a file that is in the store.
 
     Raises:
         HTTPException: 413, with what has come meanwhile it is more than one key may keep.
@@ -65,7 +65,7 @@ def own(owner: str, file: MediaFile) -> None:
 
 
 def check_part(upload: Upload, number: int) -> None:
-    """See whether a part that has come may stay; else forget it. Others may have come meanwhile.
+    """Check that a part that has come may stay, else remove it. Others may have come meanwhile.
 
     Raises:
         HTTPException: 413, together they are too much.
@@ -88,7 +88,7 @@ def _limit(size: int) -> Room:
 
 
 def _left(owner: str, wanted: int, *, replaced: int) -> Room:
-    """What a key may still upload. Only where that is too little the store is asked, which takes its time."""
+    """Room that a key has left. Only where that is too little is the store asked, which takes its time."""
     most = settings().upload_quota_bytes + replaced
     used = owned.used(owner)
     if used + wanted > most:

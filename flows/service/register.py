@@ -1,4 +1,4 @@
-"""The requests of the API, kept in the ledger's database: what was asked, by whom, and how it ended."""
+"""Register of the API's requests, in the ledger's database: what was asked, by whom, and how it ended."""
 
 import json
 from datetime import UTC, datetime
@@ -66,7 +66,7 @@ class LogLine(BaseModel):
 
 
 class Entry(BaseModel):
-    """One request. What stands below `submitted_at` changes while it goes."""
+    """One request. The fields below `submitted_at` change while the request goes."""
 
     id: str
     endpoint: str
@@ -98,17 +98,17 @@ class Entry(BaseModel):
 
     @property
     def seconds(self) -> float | None:
-        """What it took, from its start to its end."""
+        """Seconds from the request's start to its end."""
         return (self.ended_at - self.started_at).total_seconds() if self.started_at and self.ended_at else None
 
 
 def entry_of(endpoint: str, body: dict[str, Any], **known: Any) -> Entry:
-    """A new request; `known`: owner, origin, webhook, idempotency_key, start_by."""
+    """An entry for a new request; `known`: owner, origin, webhook, idempotency_key, start_by."""
     return Entry(id=str(uuid4()), endpoint=endpoint, body=body, submitted_at=datetime.now(UTC), **known)
 
 
 def add(entry: Entry) -> tuple[Entry, bool]:
-    """Write a request down, or find the one that came with the same idempotency key; whether it is new."""
+    """Record a request, or find the one with the same idempotency key; True where the request is new."""
     columns = ("id", "endpoint", "owner", "idempotency_key", "webhook", "origin", "submitted_at", "start_by")
     row = {name: getattr(entry, name) for name in columns} | {"body": json.dumps(entry.body)}
     try:
@@ -123,7 +123,7 @@ def add(entry: Entry) -> tuple[Entry, bool]:
 
 
 def change(entry_id: str, **values: Any) -> None:
-    """Write down what has become of a request."""
+    """Update the fields of a request."""
     if "answer" in values:
         values["answer"] = json.dumps(values["answer"])
     with ledger() as connection:
@@ -131,22 +131,22 @@ def change(entry_id: str, **values: Any) -> None:
 
 
 def note_run(entry_id: str, run_id: str) -> bool:
-    """Write down the run of a request, unless it has ended meanwhile; whether it had not."""
+    """Record the run of a request, unless the request has ended meanwhile; False where it had."""
     return _change_open(entry_id, run_id=run_id)
 
 
 def note_cancelled(entry_id: str) -> bool:
-    """Write down that a client asked for the end of a request; False where it had ended."""
+    """Record that a client asked for the end of a request; False where it had ended."""
     return _change_open(entry_id, cancelled_at=datetime.now(UTC))
 
 
 def end(entry: Entry, code: int, answer: dict[str, Any]) -> bool:
-    """Write down how a request has ended; False where somebody else has done so."""
+    """Record the ending of a request; False where another process has done so."""
     return _change_open(entry.id, **_ended(entry, code, answer))
 
 
 def revise(entry: Entry, answer: dict[str, Any]) -> bool:
-    """Write down that a request that had failed has its result after all; False where that is known."""
+    """Record the result of a request that had failed and was let go on; False where the result is known."""
     values = _ended(entry, 200, answer) | {"webhook_tries": 0}
     with ledger() as connection:
         failed = (REQUESTS.c.id == entry.id) & (REQUESTS.c.code != 200)
@@ -166,14 +166,14 @@ def _change_open(entry_id: str, **values: Any) -> bool:
 
 
 def due_webhooks(limit: int) -> list[Entry]:
-    """Requests whose clients are to be told now."""
+    """Requests whose webhooks are due."""
     due = REQUESTS.c.webhook_due.is_(None) | (REQUESTS.c.webhook_due <= datetime.now(UTC))
     waiting = select(REQUESTS).where((REQUESTS.c.webhook_state == PENDING) & due).order_by(REQUESTS.c.webhook_due)
     return _entries(waiting.limit(limit))
 
 
 def claim_webhook(entry: Entry, until: datetime) -> bool:
-    """Take it upon this process to tell a client, until then; False where another one has."""
+    """Claim a webhook for this process until a time; False where another process has."""
     same = REQUESTS.c.webhook_due == entry.webhook_due if entry.webhook_due else REQUESTS.c.webhook_due.is_(None)
     mine = (REQUESTS.c.id == entry.id) & (REQUESTS.c.webhook_state == PENDING) & same
     with ledger() as connection:
@@ -181,7 +181,7 @@ def claim_webhook(entry: Entry, until: datetime) -> bool:
 
 
 def note_webhook(entry: Entry, claimed: datetime) -> None:
-    """Write down what came of telling a client, unless there is something new to tell since it was claimed."""
+    """Record the outcome of a webhook's try, unless there is something new to send since the claim."""
     values = {name: getattr(entry, name) for name in ("webhook_tries", "webhook_state", "webhook_due")}
     with ledger() as connection:
         same = (REQUESTS.c.id == entry.id) & (REQUESTS.c.webhook_due == claimed)
@@ -203,7 +203,7 @@ def unsettled() -> list[Entry]:
 
 
 def failed_since(moment: datetime, limit: int) -> list[Entry]:
-    """The latest requests that ended without a result, and had a run: which somebody may let go on."""
+    """The latest requests that ended without a result and had a run, which somebody may let go on."""
     without = (REQUESTS.c.ended_at > moment) & (REQUESTS.c.code != 200) & REQUESTS.c.run_id.is_not(None)
     return _entries(select(REQUESTS).where(without).order_by(REQUESTS.c.ended_at.desc()).limit(limit))
 

@@ -1,4 +1,4 @@
-"""A body -> a checked request: faults are told as the hosted endpoints do, its files are named by their content."""
+"""Request bodies: a body -> a checked request; faults are told as the hosted endpoints do, files named by content."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ WEBHOOKS = ("webhookUrl", "webhook_url", "webhook", "fal_webhook")
 
 
 async def read_request(request: Request, endpoint: Endpoint[Any], owner: str) -> dict[str, Any]:
-    """The body of a request, as its run will read it.
+    """The body of a request, in the form that its run will read.
 
     Raises:
         RequestRejected: with every fault of the body.
@@ -62,7 +62,7 @@ def _size_without_files(content: bytes) -> int:
 
 
 def _check_tellable(body: Any) -> None:  # any JSON
-    """Faults repeat what is wrong, so it must be possible to say it.
+    """Check that a body can be repeated in an error message, as faults show the wrong value.
 
     Raises:
         ValueError: half of a surrogate pair, values without end, or values in values in values.
@@ -83,7 +83,7 @@ def _check_tellable(body: Any) -> None:  # any JSON
 
 
 def _by_content(body: dict[str, Any], owner: str, here: str) -> dict[str, Any]:
-    """The same with what came with it, or before it, named by its content: so that the same files are found again."""
+    """The body with its files and earlier uploads named by their content, so that the same files are found again."""
     faults: list[DownloadRejected] = []
 
     def change(url: str, where: Loc) -> str:
@@ -116,7 +116,7 @@ def _with_urls(value: Any, change: Callable[[str, Loc], str], where: Loc = ()) -
 
 
 def _uploaded_within(url: str, where: Loc, owner: str) -> str:
-    """The address by content of a file that a request holds: uploaded by its owner, as any other."""
+    """Address by content of a file inside a request: uploaded for its owner, as any other."""
     quota.check(owner, len(url) * 3 // 4)  # of base64; nobody writes large files in another way
     file = fetch(url, where)
     quota.own(owner, file)
@@ -124,7 +124,7 @@ def _uploaded_within(url: str, where: Loc, owner: str) -> str:
 
 
 def _settled(url: str, where: Loc, owner: str, here: str) -> str:
-    """An address that was told before its content was known, by its content; any other as it is.
+    """Address by content of an upload address given out before its content was known; any other URL as it is.
 
     Raises:
         DownloadRejected: its owner has not completed an upload to there.

@@ -1,4 +1,4 @@
-"""Runs for requests that have none yet: made a few at a time, and again after a while where one cannot be made now."""
+"""Starting of runs for requests that have none yet: a few at a time, and again after a while where a start fails."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ End = Callable[[Entry, Ending], Awaitable[None]]
 
 
 class Starter:
-    """Starts what has been submitted."""
+    """Starts the runs of submitted requests."""
 
     def __init__(self, runs: Runs, end: End) -> None:
         self.runs, self.end = runs, end
@@ -36,7 +36,7 @@ class Starter:
         self.going: set[str] = set()
 
     async def start_due(self, entries: Iterable[Entry]) -> None:
-        """Start all that have no run and whose time has come."""
+        """Start the runs of all requests that have none and whose time has come."""
         now = time.monotonic()
         due = [entry for entry in entries if self._is_due(entry, now)]
         self.going.update(entry.id for entry in due)
@@ -65,7 +65,7 @@ class Starter:
                 await self.end(entry, ending)
 
     async def _run_or_ending(self, entry: Entry) -> Ending | None:
-        """Make the run of a request, or say how it ends without one."""
+        """Start the run of a request, or return how the request ends without one."""
         if entry.cancelled_at or _too_late(entry):
             run_id = await self.runs.find(entry.id)  # one may have been made of which the answer never came
             if run_id is None:
@@ -89,7 +89,7 @@ def _too_late(entry: Entry) -> bool:
 
 
 def _given_up(entry: Entry, error: Exception) -> Ending | None:
-    """How a request ends that cannot be started, if there is no use in going on."""
+    """Ending of a request that cannot be started, if there is no use in trying again."""
     if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in REFUSALS:
         log.error("request %s: Prefect refuses its run (%d)", entry.id, error.response.status_code)
         return failed(f"the run could not be made: Prefect refused it ({error.response.status_code})")

@@ -1,4 +1,4 @@
-"""Addresses of uploads, told before their content is known; the ledger's database remembers what came to be there."""
+"""Register of upload addresses, given out before their content is known; the ledger's database then has its hash."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ _TOLD = re.compile(rf"https?://[^/?#]+/uploads/({_ID.pattern})/[^/?#]+")
 
 
 class Upload(BaseModel):
-    """One upload; without `sha256` it is not complete."""
+    """One upload; without `sha256` the upload is not complete."""
 
     id: str
     owner: str
@@ -43,12 +43,12 @@ class Upload(BaseModel):
 
     @property
     def content_url(self) -> str | None:
-        """What a run reads: the address by content."""
+        """The address by content, which a run reads."""
         return uploaded_url(MediaFile(name=self.name, sha256=self.sha256, size=0)) if self.sha256 else None
 
 
 def announce(owner: str, name: str) -> Upload:
-    """A new address."""
+    """Make a new upload address."""
     upload = Upload(id=uuid4().hex, owner=owner, name=plain_name(name))
     with ledger() as connection:
         connection.execute(insert(UPLOADS).values(**upload.model_dump(), at=datetime.now(UTC)))
@@ -63,13 +63,13 @@ def find(upload_id: str) -> Upload | None:
 
 
 def finish(upload_id: str, sha256: str) -> None:
-    """Remember what has come; if more comes later, the last counts."""
+    """Record the content of an upload; if more comes later, the last counts."""
     with ledger() as connection:
         connection.execute(update(UPLOADS).where(UPLOADS.c.id == upload_id).values(sha256=sha256))
 
 
 def forget_abandoned() -> None:
-    """Remove parts of uploads that nobody goes on with, and addresses where nothing came to be."""
+    """Remove parts of uploads that nobody goes on with, and addresses without content."""
     parts.forget_abandoned()
     before = datetime.now(UTC) - timedelta(seconds=UNFINISHED_SECONDS)
     with ledger() as connection:
@@ -77,17 +77,17 @@ def forget_abandoned() -> None:
 
 
 def is_id(text: str) -> bool:
-    """Whether it can be the id of an upload; databases refuse some of what cannot."""
+    """Whether a text can be the id of an upload; databases refuse some texts that cannot."""
     return _ID.fullmatch(text) is not None
 
 
 def told_id(url: str) -> str | None:
-    """The id in what may be an address of ours."""
+    """The upload id in a URL that may be an address of ours."""
     found = _TOLD.fullmatch(url)
     return found[1] if found else None
 
 
 def plain_name(name: str) -> str:
-    """What a client calls a file, as it may stand in addresses and messages."""
+    """A client's file name, made safe for addresses and messages."""
     last = PurePosixPath(name.replace("\\", "/")).name
     return "".join(each for each in last if each.isprintable()).lstrip(". ")[-LONGEST_NAME:] or "file"

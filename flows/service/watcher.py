@@ -1,6 +1,6 @@
-"""All requests in memory, brought up to date from Prefect in one place: a client's poll costs next to nothing.
+"""Watcher: all requests in memory, updated from Prefect in one place, so that a client's poll costs next to nothing.
 
-Several processes may serve one database: each looks at all requests, and what becomes of one is written down once.
+Several processes may serve one database: each looks at all requests, and the ending of a request is recorded once.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Watcher:
         self.submitted, self.ended = asyncio.Event(), asyncio.Event()
 
     async def begin(self) -> None:
-        """Read what an earlier process left, and look after it until `end`."""
+        """Read the requests that an earlier process left, and look after all until `end`."""
         await self.read()
         self.in_background(partial(_repeat, self.look, SECONDS_BETWEEN_LOOKS))
         self.in_background(partial(_repeat, self.start_due, SECONDS_BETWEEN_LOOKS, self.submitted))
@@ -68,7 +68,7 @@ class Watcher:
         await self.runs.close()
 
     async def submit(self, entry: Entry) -> Entry:
-        """Write a request down; one with a known idempotency key is the earlier one. Its run is started soon."""
+        """Record a request, or find the earlier one with its idempotency key. Its run is started soon."""
         entry, new = await asyncio.to_thread(register.add, entry)
         entry = self.entries.setdefault(entry.id, entry)
         if new:
@@ -78,7 +78,7 @@ class Watcher:
         return entry
 
     async def wait(self, news: Callable[[], bool], seconds: float) -> None:
-        """Until there is something new, but not for longer than this."""
+        """Wait until there is something new, but not longer than this."""
         try:
             async with asyncio.timeout(seconds), self.changed:
                 await self.changed.wait_for(news)
@@ -97,7 +97,7 @@ class Watcher:
         return entry
 
     async def cancel(self, entry: Entry) -> None:
-        """Write down that a request is not wanted any more; what is due to that is done soon, and until it succeeds."""
+        """Record that a request is not wanted any more; its run is cancelled soon, and tried until that succeeds."""
         if await asyncio.to_thread(register.note_cancelled, entry.id):
             entry.cancelled_at = datetime.now(UTC)
             if entry.run_id:
@@ -111,7 +111,7 @@ class Watcher:
             await self.runs.cancel(run_id)
 
     async def start_due(self) -> None:
-        """Start what has been submitted."""
+        """Start the runs of submitted requests."""
         await self.starter.start_due(list(self.entries.values()))
 
     async def look(self) -> None:
@@ -122,7 +122,7 @@ class Watcher:
             self.changed.notify_all()
 
     async def read(self) -> None:
-        """Learn what other processes have written: requests that came to them, and what became of ours."""
+        """Read what other processes have written: requests that came to them, and changes of ours."""
         known = {entry.id for entry in self.entries.values() if not entry.ended_at}
         found = {entry.id: entry for entry in await asyncio.to_thread(register.unsettled)}
         for entry in found.values():
@@ -132,7 +132,7 @@ class Watcher:
         self._count_queue()
 
     async def revise(self) -> None:
-        """Give failed requests their result whose run somebody has let go on, and which has completed since."""
+        """Give failed requests their result where somebody has let the run go on, and it has completed since."""
         since = datetime.now(UTC) - MAY_GO_ON
         failed = await asyncio.to_thread(register.failed_since, since, MOST_REVISED)
         by_run = {str(entry.run_id): entry for entry in failed}
@@ -187,7 +187,7 @@ class Watcher:
             self._take(found)
 
     def _take(self, found: Entry) -> None:
-        """Know what is written down of a request; whoever holds it sees the change."""
+        """Update the entry in memory from the database's; every holder of the entry sees the change."""
         entry = self.entries.setdefault(found.id, found)
         if entry.ended_at and not found.ended_at:  # read before it ended
             return
@@ -196,7 +196,7 @@ class Watcher:
                 setattr(entry, name, value)
 
     def in_background(self, doing: Callable[[], Awaitable[object]]) -> None:
-        """Do this beside everything else."""
+        """Run a coroutine beside everything else."""
         task = asyncio.create_task(_do(doing))
         self.background.add(task)
         task.add_done_callback(self.background.discard)
@@ -216,7 +216,7 @@ async def _do(doing: Callable[[], Awaitable[object]]) -> None:
 
 
 async def _repeat(doing: Callable[[], Awaitable[None]], seconds: float, sooner: asyncio.Event | None = None) -> None:
-    """For ever, so often, or as soon as this happens; less often while it fails."""
+    """Repeat a coroutine for ever, at an interval or sooner on an event; less often while it fails."""
     sooner, pause = sooner or asyncio.Event(), seconds
     while True:
         sooner.clear()
@@ -229,7 +229,7 @@ async def _repeat(doing: Callable[[], Awaitable[None]], seconds: float, sooner: 
 
 
 async def attempt(doing: Awaitable[None]) -> bool:
-    """Do what may be done again: what cannot be done now is done at the next look. Whether it was."""
+    """Await work that may be repeated: failed work is done at the next look. Return whether it succeeded."""
     try:
         await doing
     except MAY_PASS as error:

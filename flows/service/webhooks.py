@@ -1,4 +1,4 @@
-"""Webhooks: the end of a request told to its client, signed with Ed25519, tried ten more times in two hours.
+"""Webhooks: the ending of a request sent to its client, signed with Ed25519, tried ten more times in two hours.
 
 Source: docs/http-contract.md, section 3.
 """
@@ -47,19 +47,19 @@ def jwks() -> dict[str, list[dict[str, str]]]:
 
 
 def client_of() -> httpx.AsyncClient:
-    """What webhooks are sent with: follows no redirect and no proxy, so that it reaches what was checked."""
+    """HTTP client for webhooks: follows no redirect and no proxy, so that it reaches the address that was checked."""
     transport = AsyncPublicTransport(httpx.AsyncHTTPTransport(trust_env=False))
     return httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, transport=transport)
 
 
 async def tell(entry: Entry) -> str | None:
-    """Tell the client of a request how it ended, once; what went wrong."""
+    """Send the ending of a request to its client, once; return the fault, or None."""
     async with client_of() as client:
         return await send(client, entry, json.dumps(message(entry)).encode())
 
 
 async def send(client: httpx.AsyncClient, entry: Entry, content: bytes) -> str | None:
-    """Send it to the address that was checked; what went wrong."""
+    """Send a webhook to the address that was checked; return the fault, or None."""
     assert entry.webhook
     try:
         answer = await client.post(entry.webhook, content=content, headers=signed(entry, content))
@@ -71,7 +71,7 @@ async def send(client: httpx.AsyncClient, entry: Entry, content: bytes) -> str |
 
 
 def message(entry: Entry) -> dict[str, Any]:
-    """What is told."""
+    """Body of a webhook."""
     answer = entry.answer or {}
     told = {"request_id": entry.id, "gateway_request_id": entry.id}
     if entry.code == 200:
@@ -80,7 +80,7 @@ def message(entry: Entry) -> dict[str, Any]:
 
 
 def signed(entry: Entry, content: bytes, now: int | None = None) -> dict[str, str]:
-    """The headers that prove where a webhook comes from."""
+    """Headers that prove the origin of a webhook."""
     moment = str(int(time.time()) if now is None else now)
     lines = (entry.id, entry.owner, moment, sha256(content).hexdigest())
     return {
@@ -93,7 +93,7 @@ def signed(entry: Entry, content: bytes, now: int | None = None) -> dict[str, st
 
 
 def check_webhook(url: str) -> None:
-    """Notice at once that no webhook could be sent there.
+    """Refuse a URL to which no webhook could be sent.
 
     Raises:
         Forbidden: it is no URL, or leads into a private network.

@@ -112,7 +112,7 @@ def _missing(groups: dict[_Key, dict[Role, _Placed]], layout: Layout) -> Iterato
 def _captioned(
     groups: dict[_Key, dict[Role, _Placed]], captions: Sequence[MediaFile], layout: Layout
 ) -> tuple[list[Sample], dict[str, str], list[str]]:
-    """Samples in the order of their names, the caption file of each, and what to warn of."""
+    """Samples in the order of their names, the caption file of each, and warnings."""
     samples: list[Sample] = []
     used: dict[str, str] = {}
     warnings: list[str] = []

@@ -1,4 +1,4 @@
-"""Programs of ffmpeg, run on files made by strangers: which are installed, and which protocols they may open."""
+"""ffmpeg's programs, run on files that strangers made: which are installed, and which formats they may open."""
 
 import shutil
 import subprocess

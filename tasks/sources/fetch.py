@@ -1,4 +1,4 @@
-"""Fetching of files behind URLs into the store: which URLs may be fetched, and which faults they can have."""
+"""Fetch: the files behind URLs into the store, and the rules of which URLs may be fetched."""
 
 import base64
 import binascii

@@ -86,7 +86,7 @@ def _pinned(request: httpx.Request) -> httpx.Request:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is on the public network, whatever it is wrapped in."""
+    """Whether an address is on the public network; where an IPv4 address is embedded, whether that one is."""
     ip = ipaddress.ip_address(address.split("%", 1)[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or _embedded(ip)

@@ -1,4 +1,4 @@
-"""Durable files: on the disk, and in their folder, before anything says that they are there.
+"""Durable files: a power cut leaves them; they are on the disk and in their folder before anything refers to them.
 
 A file that is only renamed into place may be empty afterwards, under its final name.
 """

@@ -1,4 +1,4 @@
-"""Memo: small answers of looks into files, kept in the store, so that one clip more costs one look more."""
+"""Memo: small results of looks into files, kept in the store, so that one clip more costs one look more."""
 
 from collections.abc import Callable
 from typing import TypeVar

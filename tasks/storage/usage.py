@@ -1,4 +1,4 @@
-"""Usage notes: the artifacts that a run uses, from its start on: pruning on any machine spares them."""
+"""Usage notes: the artifacts that a run uses, noted from its start on, so that pruning on any machine spares them."""
 
 import time
 from collections.abc import Iterable, Iterator

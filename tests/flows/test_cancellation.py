@@ -14,14 +14,6 @@ pytestmark = pytest.mark.usefixtures("prefect", "home")
 REQUEST = {"training_data_url": "https://clips.invalid/clips.zip"}
 
 
-@pytest.fixture
-def client():
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        yield client
-
-
 def made(client, *states):
     """A run of a flow that has gone through these states."""
     flow = FLOWS["extend-prefix"]

@@ -17,14 +17,6 @@ REQUEST = {"training_data_url": "https://clips.invalid/clips.zip"}
 
 
 @pytest.fixture
-def client():
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture
 def run(client):
     """A run that is going."""
     from prefect.states import Pending, Running

@@ -8,12 +8,14 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from tests.support.answering import Answering
+
 BUSY = b"<Error><Code>ServiceUnavailable</Code><Message>Please reduce your request rate.</Message></Error>"
 WRONG_KEY = b"<Error><Code>InvalidAccessKeyId</Code><Message>The key does not exist.</Message></Error>"
 HOP = ("connection", "transfer-encoding", "keep-alive", "server", "date")
 
 
-class Flaky:
+class Flaky(Answering):
     """Passes requests on, and fails a share of them as its dice say."""
 
     def __init__(self, behind, share, seed=0):
@@ -37,14 +39,6 @@ class Flaky:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Pass)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self.server.shutdown()
-        self.server.server_close()
 
     def trouble(self):
         with self.lock:

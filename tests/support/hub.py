@@ -3,15 +3,16 @@
 import json
 import re
 import socket
-import threading
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.support.answering import Answering
+
 NAME = "ours/LTX-2.3-Diffusers"
 
 
-class Hub:
+class Hub(Answering):
     """The files of a folder, at a commit that a test may move."""
 
     def __init__(self, folder):
@@ -32,14 +33,6 @@ class Hub:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self.server.shutdown()
-        self.server.server_close()
 
     @property
     def fetched(self):

@@ -1,1 +1,1 @@
-"""The HTTP routes."""
+"""Routes of the HTTP API."""

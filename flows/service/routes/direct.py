@@ -62,7 +62,7 @@ for _name in ENDPOINTS:
 
 
 def _same(watcher: Watcher, owner: str, mark: str) -> Entry | None:
-    """The request that this one repeats."""
+    """The earlier request that this one repeats."""
     since = datetime.now(UTC) - SAME_AGAIN
     for entry in watcher.entries.values():
         key = entry.idempotency_key or ""

@@ -56,7 +56,7 @@ class SentParts(BaseModel):
 
 
 async def own_upload(upload_id: str, name: str, again: str, owner: Owner) -> Upload:
-    """The upload of this owner; fal-client names it twice.
+    """The upload of this owner; fal-client names the upload twice.
 
     Raises:
         HTTPException: 404.
@@ -168,7 +168,7 @@ async def _complete(upload: Upload, request: Request) -> dict[str, str]:
 
 
 def _join(upload: Upload, etags: dict[int, str]) -> None:
-    """Clients that have waited too long ask again, maybe elsewhere: then it is complete, and nothing is left to do."""
+    """Join the parts. Clients that gave up waiting ask again, maybe elsewhere: a complete upload is left as it is."""
     with _expected():
         try:
             _join_alone(upload, etags)
@@ -191,7 +191,7 @@ def _join_alone(upload: Upload, etags: dict[int, str]) -> None:
 
 @contextmanager
 def _expected() -> Iterator[None]:
-    """Whether parts are expected: told by their mark in the store."""
+    """Translate a missing mark in the store, which says that parts are expected, into a 404."""
     try:
         yield
     except FileNotFoundError as error:

@@ -90,7 +90,7 @@ def _page(name: str, **values: Any) -> HTMLResponse:
 
 
 def _files(entry: Entry) -> dict[str, tuple[str, dict[str, Any]]]:
-    """What a run made: field of the result -> link and file. Links are relative: this page's own host serves them."""
+    """Files of a run: field of the result -> link and file. Links are relative: this page's own host serves them."""
     if entry.code != 200:
         return {}
     found = {name: file for name, file in (entry.answer or {}).items() if isinstance(file, dict) and "url" in file}

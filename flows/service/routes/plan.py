@@ -29,14 +29,14 @@ router = APIRouter(tags=["plan"])
 
 
 class Slots:
-    """So many plans at once, in threads of their own, and fewer of one key: a slow server holds up nobody else."""
+    """Slots for plans: so many at once, in their own threads, fewer of one key: a slow server holds up nobody else."""
 
     def __init__(self) -> None:
         self.threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="plan")
         self.going: Counter[str] = Counter()
 
     async def plan(self, owner: str, endpoint: Endpoint[Any], asked: TrainRequest) -> PlanAnswer:
-        """Plan this when a slot is free.
+        """Plan a request when a slot is free.
 
         Raises:
             HTTPException: 429, this key has too many plans that are not made yet.

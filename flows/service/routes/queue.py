@@ -60,7 +60,7 @@ def _add_endpoint(name: str) -> None:
 
 
 async def asked_for(request: Request, endpoint: Endpoint[Any], owner: str, webhook: str | None) -> Entry:
-    """What a client asks for, checked, and not yet written down.
+    """The request that a client asks for, checked, and not yet recorded.
 
     Raises:
         InputRejected: with every fault of the body, or one of the query or the headers.
@@ -88,7 +88,7 @@ def _idempotency_key(request: Request) -> str | None:
 
 
 def _start_by(request: Request) -> datetime | None:
-    """How long its client wants to wait for the beginning."""
+    """Time until which the client wants to wait for the run's start."""
     given = request.headers.get("x-fal-request-timeout")
     if given is None:
         return None
@@ -103,7 +103,7 @@ def _start_by(request: Request) -> datetime | None:
 
 
 async def _check_webhook(url: str | None) -> None:
-    """Told at once, as nobody would hear of it later."""
+    """Refuse a webhook that cannot be sent, at once, as nobody would hear of it later."""
     try:
         if url:
             await asyncio.to_thread(check_webhook, url)
@@ -153,7 +153,7 @@ async def result(request: Request, request_id: str, owner: Owner) -> Response:
 
 
 def answer_of(entry: Entry) -> Response:
-    """The result of a request, the error with which it ended, or that it has not."""
+    """The result of a request, the error with which it ended, or the answer that it has not ended."""
     if entry.answer is None or entry.code is None:
         return JSONResponse({"detail": "Request is still in progress"}, status_code=400, headers=named(entry))
     headers = named(entry)
@@ -197,13 +197,13 @@ async def found(request: Request, request_id: str, owner: str) -> Entry:
 
 
 def urls(request: Request, entry: Entry) -> dict[str, str]:
-    """Where to go on."""
+    """Follow-up URLs of a request."""
     here = f"{origin(request)}{APP}/requests/{entry.id}"
     return {"response_url": here, "status_url": f"{here}/status", "cancel_url": f"{here}/cancel"}
 
 
 def standing(request: Request, entry: Entry, lines: Sequence[LogLine] | None) -> dict[str, Any]:
-    """A status with these lines; clients read `logs` and `queue_position` unasked, so they are always there."""
+    """A status with these log lines; clients read `logs` and `queue_position` unasked, so both are always there."""
     told: dict[str, Any] = {
         "status": entry.status,
         "request_id": entry.id,
@@ -221,12 +221,12 @@ def standing(request: Request, entry: Entry, lines: Sequence[LogLine] | None) ->
 
 
 def named(entry: Entry) -> dict[str, str]:
-    """Clients read the request's id from this header, and without it take some errors for a proxy's."""
+    """Header with the request's id, without which clients take some errors for a proxy's."""
     return {"x-fal-request-id": entry.id}
 
 
 async def _events(request: Request, entry: Entry, logs: bool) -> AsyncIterator[str]:
-    """Each status as it changes, with the lines that were not told before."""
+    """Events of a request: each status as it changes, with the log lines that were not sent before."""
     watcher, told, said = watcher_of(request), "", 0
 
     def news() -> bool:

@@ -1,4 +1,4 @@
-"""Files in: data sets and clips of clients that have no bucket of their own, as each of them sends a file.
+"""Uploads: data sets and clips of clients that have no bucket of their own, as each client sends a file.
 
 fal-client writes with its key; @fal-ai/client asks for a signed link and writes there without one. Large files come in
 parts: multipart.py. Source: docs/http-contract.md, section 4, and what both clients were seen to send.
@@ -131,13 +131,13 @@ async def upload_signed(request: Request, upload: Signed) -> dict[str, str]:
 
 
 def begun(request: Request, upload: Upload) -> dict[str, str]:
-    """What @fal-ai/client is told when it begins."""
+    """Answer to @fal-ai/client at the beginning of an upload."""
     here = origin(request)
     return {"upload_url": upload_link(here, upload), "file_url": f"{here}{upload.path}"}
 
 
 async def received(request: Request, owner: str, name: str) -> MediaFile:
-    """Keep a body in the store, as a file of its owner.
+    """Store a body as a file of its owner.
 
     Raises:
         HTTPException: 413, it is larger than downloads may be, or than what the owner may still upload.
@@ -152,13 +152,13 @@ async def received(request: Request, owner: str, name: str) -> MediaFile:
 
 
 def said_size(request: Request) -> int | None:
-    """How large a body will be, if the client says so."""
+    """Size of a body as announced by the client, if it does so."""
     said = request.headers.get("content-length", "")
     return int(said) if re.fullmatch("[0-9]{1,18}", said) else None
 
 
 async def write(request: Request, path: Path, room: Room) -> None:
-    """Write a body as it comes, as long as there is room.
+    """Write a body to a file as it comes, as long as there is room.
 
     Raises:
         HTTPException: 413, there is more, or will be.
@@ -176,7 +176,7 @@ async def write(request: Request, path: Path, room: Room) -> None:
 
 
 async def told(request: Request, model: type[Body]) -> Body:
-    """A body of JSON; read here, so that nothing is parsed for who has no key.
+    """A parsed JSON body; read here, so that nothing is parsed for clients without a key.
 
     Raises:
         RequestRejected: with every fault of the body.

@@ -21,5 +21,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Bills are not thrown away."""
+    """Refuse: bills are not thrown away."""
     raise NotImplementedError("the ledger only goes forward; restore a backup instead")

@@ -36,5 +36,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Requests are not thrown away."""
+    """Refuse: requests are not thrown away."""
     raise NotImplementedError("the ledger only goes forward; restore a backup instead")

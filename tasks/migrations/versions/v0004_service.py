@@ -21,5 +21,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Secrets are not thrown away."""
+    """Refuse: secrets are not thrown away."""
     raise NotImplementedError("the ledger only goes forward; restore a backup instead")

@@ -32,5 +32,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Uploads are not thrown away."""
+    """Refuse: uploads are not thrown away."""
     raise NotImplementedError("the ledger only goes forward; restore a backup instead")

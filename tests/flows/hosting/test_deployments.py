@@ -21,14 +21,6 @@ DEPLOYED = {
 
 
 @pytest.fixture(scope="module")
-def client(prefect):
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def names(client):
     from flows.hosting.deployments import deploy
 

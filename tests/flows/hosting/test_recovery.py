@@ -6,14 +6,6 @@ MINE, OTHER = "this-machine", "that-machine"
 
 
 @pytest.fixture(scope="module")
-def client(prefect):
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def deployment(client):
     from prefect import flow
 

@@ -24,15 +24,6 @@ OPEN = {"/.well-known/jwks.json", "/files/{run_id}/{name}"}  # public keys, sign
 OPEN |= {f"/uploads/{{upload_id}}/{{name}}{what}" for what in ("", "/{number}", "/complete")}  # signed links, too
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("LTX_FLOWS_HOME", str(tmp_path))
-    settings.cache_clear()
-    yield tmp_path
-    monkeypatch.undo()
-    settings.cache_clear()
-
-
 @pytest.fixture
 def locked(monkeypatch, home):
     monkeypatch.setenv("LTX_FLOWS_API_KEYS", "id:first, s3cond")

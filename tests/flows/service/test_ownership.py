@@ -27,10 +27,7 @@ ADDRESS = f"upload://{SHA256}/clips.zip"
 NOT_YOURS = "clips.zip: nothing was uploaded with this key under this address"
 
 
-@pytest.fixture(autouse=True)
-def keys(monkeypatch):
-    monkeypatch.setenv("LTX_FLOWS_API_KEYS", "mine,other")
-    settings.cache_clear()
+pytestmark = pytest.mark.usefixtures("two_keys")
 
 
 def bounded(monkeypatch, size):

@@ -10,17 +10,7 @@ from flows.service import register
 from flows.service.register import entry_of
 from schemas.endpoints import ENDPOINTS
 from schemas.rejections import NothingFound
-from schemas.settings import settings
 from tests.support.service_app import APP, BASE, BODY, JSON, FakeRuns, api
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("LTX_FLOWS_HOME", str(tmp_path))
-    settings.cache_clear()
-    yield tmp_path
-    monkeypatch.undo()
-    settings.cache_clear()
 
 
 def of_the_api(test):

@@ -30,10 +30,7 @@ KEY = {"Authorization": "Key mine"}
 OTHER = {"Authorization": "Key other"}
 
 
-@pytest.fixture(autouse=True)
-def keys(monkeypatch):
-    monkeypatch.setenv("LTX_FLOWS_API_KEYS", "mine,other")
-    settings.cache_clear()
+pytestmark = pytest.mark.usefixtures("two_keys")
 
 
 def limited(monkeypatch, size):

@@ -13,17 +13,7 @@ from tasks.training.process import train_in_child
 from tests.support.jobs import job_of
 from tests.support.tensors import CPU, PLANS, tiny_transformer
 
-# Lightning 2.6 with torch 2.13, on its own
-pytestmark = [
-    pytest.mark.slow(seconds=40),
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def own_determinism():
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.slow(seconds=40)
 
 
 def alone(job):

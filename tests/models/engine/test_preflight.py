@@ -13,15 +13,6 @@ from tasks.training.job import Prepared
 from tests.support.jobs import adapter_of, events_of, job_of
 from tests.support.tensors import CPU, PLANS, random_sample, tiny_transformer
 
-# Lightning 2.6 with torch 2.13, on its own
-pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
-
-
-@pytest.fixture(autouse=True)
-def own_determinism():
-    yield
-    torch.use_deterministic_algorithms(False)
-
 
 def training(plan):
     transformer = tiny_transformer(*plan.modalities)

@@ -14,17 +14,7 @@ from models.noise import generator_of
 from models.training_inputs import conditioned, training_loss, training_streams
 from tests.support.tensors import CPU, PLANS, random_sample, tiny_transformer
 
-# Lightning 2.6 with torch 2.13, on its own
-pytestmark = [
-    pytest.mark.slow(seconds=40),
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def own_determinism():
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.slow(seconds=40)
 
 
 def training(plan, schedule, recomputed=0):

@@ -24,15 +24,6 @@ from models.weights.offload import Offload, layers_to_send_away
 from tests.support.jobs import adapter_of, events_of, job_of
 from tests.support.tensors import CPU, PLANS, random_sample, tiny_base
 
-# Lightning 2.6 with torch 2.13, on its own
-pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
-
-
-@pytest.fixture(autouse=True)
-def own_determinism():
-    yield
-    torch.use_deterministic_algorithms(False)
-
 
 def layers(base):
     """The same weights in PEFT's layer and in ours."""

@@ -34,15 +34,6 @@ CONTENT = b"PK first, second, third"
 SHM = Path("/dev/shm")
 
 
-@pytest.fixture(params=["local", "s3"])
-def kind(request, monkeypatch):
-    if request.param == "s3":
-        request.getfixturevalue("s3")
-        monkeypatch.setenv("LTX_FLOWS_STORE", f"s3://data/{uuid4()}")
-        settings.cache_clear()
-    return request.param
-
-
 @pytest.fixture
 def begun():
     upload = addresses.announce("me", "clips.zip")

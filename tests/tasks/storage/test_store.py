@@ -6,7 +6,6 @@ All of it on a local folder and on a real S3 server.
 import subprocess
 import sys
 import tracemalloc
-from uuid import uuid4
 
 import pytest
 from pydantic import ValidationError
@@ -18,14 +17,7 @@ from tasks.retention import prune, usage
 from tasks.storage.store import Artifact, Store, keep, key_of, store
 from tasks.storage.usage import addresses_in, record_usage
 
-
-@pytest.fixture(autouse=True, params=["local", "s3"])
-def kind(request, monkeypatch):
-    if request.param == "s3":
-        request.getfixturevalue("s3")
-        monkeypatch.setenv("LTX_FLOWS_STORE", f"s3://data/{uuid4()}")
-        settings.cache_clear()
-    return request.param
+pytestmark = pytest.mark.usefixtures("kind")
 
 
 @pytest.fixture
