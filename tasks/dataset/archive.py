@@ -2,6 +2,7 @@
 so that no name in an archive can become a path of ours. The attack behind each rule: docs/media-rules.md, section 5.
 """
 
+import hashlib
 import lzma
 import stat
 import struct
@@ -165,24 +166,27 @@ def _read(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> MediaFi
     with temporary_folder() as folder:
         path = folder / "entry"
         try:
-            _copy(bundle, entry, path)
+            digest = _copy(bundle, entry, path)
         except BROKEN as error:
             if getattr(error, "errno", None) in FULL:  # nothing is wrong with the archive
                 raise
             raise ArchiveRejected(name, _why(error)) from error
-        return keep(path, name)
+        return keep(path, name, digest)
 
 
-def _copy(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
-    left = entry.file_size
+def _copy(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> str:
+    """Unpack an entry; the sha256 of its bytes, which are read once."""
+    left, digest = entry.file_size, hashlib.sha256()
     with bundle.open(entry) as source, path.open("wb") as target:
         while chunk := source.read(CHUNK):
             left -= len(chunk)
             if left < 0:
                 raise zipfile.BadZipFile("longer than declared")
             target.write(chunk)
+            digest.update(chunk)
     if left:
         raise EOFError("shorter than declared")
+    return digest.hexdigest()
 
 
 def _why(error: Exception) -> str:

@@ -14,7 +14,7 @@ from schemas.rejections import DownloadRejected, Loc
 from schemas.settings import settings
 from tasks.sources.sink import Shown, Sink
 from tasks.sources.upload_url import SCHEME, uploaded
-from tasks.storage.store import file_sha256, keep, temporary_folder
+from tasks.storage.store import keep, temporary_folder
 
 REMOTE = ("http", "https", "s3", "data")
 
@@ -87,7 +87,7 @@ def fetch(url: str, where: Loc, progress: Shown | None = None) -> MediaFile:
         path = _local_path(parts, name, where)
         if not path.is_file():
             raise DownloadRejected(name, "there is no such file", where=where)
-        return keep(path, name, file_sha256(path))
+        return keep(path, name)
     if parts.scheme == SCHEME:
         return _find_uploaded(url, name, where)
     with temporary_folder() as folder:

@@ -115,14 +115,18 @@ class Store:
         self.place.write(note.encode(), f"{name}.json", lasting=lasting)
         return artifact
 
-    def keep(self, path: Path, sha256: str) -> None:
-        """Put a media file into the store, unless its content is there already."""
+    def keep(self, path: Path, sha256: str, *, moved: bool = False) -> None:
+        """Put a media file into the store, unless its content is there already.
+
+        Args:
+            moved: nobody needs the file where it lies, so that it is moved where that saves a copy.
+        """
         address = media_address(sha256)
         there = self.size(address) == path.stat().st_size
         if there and self.place.is_local:  # it costs little to see that, and a damaged one is mended in passing
             there = self._renew(Path(self.place.path(address)), sha256)
         if not there:
-            self.place.put(path, address)
+            (self.place.take if moved else self.place.put)(path, address)
 
     def write_text(self, text: str, address: str) -> None:
         """Write a small note of our own, such as a manifest."""
@@ -249,8 +253,13 @@ def _plain(value: Any) -> Any:
 
 
 def keep(path: Path, name: str, sha256: str | None = None) -> MediaFile:
-    """Put a file into the store, unless its content is there; `name` is the file's name in messages."""
+    """Put a file into the store, unless its content is there.
+
+    Args:
+        name: the file's name in messages.
+        sha256: of a file that was hashed as it was written, and that nobody needs where it lies.
+    """
     digest = sha256 or file_sha256(path)
     size = path.stat().st_size
-    store().keep(path, digest)
+    store().keep(path, digest, moved=sha256 is not None)
     return MediaFile(name=name, sha256=digest, size=size)
