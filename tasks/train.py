@@ -18,11 +18,12 @@ from tasks.training.job import (
     Event,
     Finished,
     Job,
+    PreviewJob,
 )
 from tasks.training.process import train_in_child
 from tasks.training.progress import TrainingProgress
 from tasks.training.sharing import Sharing
-from tasks.training.workplace import LocalFiles, artifacts_of, workplace
+from tasks.training.workplace import artifacts_of, workplace
 
 VERSION = 4  # of what the training process makes of its job: raise it when an adapter changes
 
@@ -50,13 +51,15 @@ def train_adapter(
         sharing = Sharing(key, folder)
         if shared := Sharing.needed():
             sharing.restore()
-        files = LocalFiles(store().all_local(artifacts_of(latents), folder / "latents"))
+        files = store().all_local(artifacts_of(latents), folder / "latents")
         job = Job(
             key=key,
             base=model.location,
             dtype=precision.dtype,
-            samples=tuple(files.sample(s, p) for s, p in zip(latents.samples, plans, strict=True)),
-            previews=files.previews(latents, previewing),
+            samples=latents.samples,
+            plans=plans,
+            previews=_previews(latents, previewing),
+            files={artifact.address: path for artifact, path in files.items()},
             folder=folder,
             shared=shared,
             **training.model_dump(),
@@ -67,6 +70,12 @@ def train_adapter(
             sharing.remove()
         shutil.rmtree(folder)
         return adapter
+
+
+def _previews(latents: Latents, previewing: Previewing) -> PreviewJob | None:
+    if not latents.negative or not latents.previews:
+        return None
+    return PreviewJob(samples=latents.previews, negative=latents.negative, **dict(previewing))
 
 
 def _run_shared(job: Job, sharing: Sharing, on_event: Callable[[Event], None]) -> list[Event]:

@@ -28,7 +28,7 @@ with in_bulk():
     from models.weights.lora_linear import visits
     from schemas.errors import DeviceFailed, DeviceFull, LtxFlowsError
     from tasks.training import checkpoint
-    from tasks.training.callbacks import Reporter, Say, Voice, read_sample
+    from tasks.training.callbacks import Reporter, Say, Voice, read_samples
     from tasks.training.job import Event, Failed, Job, Prepared
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -62,7 +62,7 @@ def is_device_fault(error: RuntimeError) -> bool:
 def _train(job: Job, voice: Voice) -> None:
     rank = process_rank()
     device = _device(job, rank)
-    plan = job.samples[0].plan
+    plan = job.plans[0]
     dtype = base_model.dtype_of(job.dtype)
     repeat_exactly(job.deterministic)
     transformer = base_model.load_transformer(
@@ -76,7 +76,7 @@ def _train(job: Job, voice: Voice) -> None:
     identity = checkpoint.identity_of(job, module)
     last = checkpoint.to_go_on_from(job.folder, identity)  # before anything is spent
     seed_all(job.seed)
-    feed = Feed(map(read_sample, job.samples), schedule, device, rank=rank, devices=job.devices)
+    feed = Feed(read_samples(job), schedule, device, rank=rank, devices=job.devices)
     fit = preflight(module, longest := feed.worst(), device, recompute_all=job.recompute_all)
     wanted = worth_compiling(job.compile, device, job.steps, visits=visits(transformer))
     remark = compile_blocks(module, longest) if wanted else None
@@ -126,7 +126,7 @@ def main() -> None:
     if process_rank():
         threading.Thread(target=end_with_first, args=(os.getppid(),), daemon=True).start()
     try:
-        run(Job.model_validate_json(Path(sys.argv[1]).read_text()), _say)
+        run(Job.of(Path(sys.argv[1]).read_text()), _say)
     except LtxFlowsError as error:
         _say(Failed(error=type(error).__name__, message=str(error)))
         sys.exit(1)

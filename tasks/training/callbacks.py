@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,17 @@ from models.sampler import Guidance, draw_noise, sample
 from models.training_inputs import TrainingSample
 from schemas.errors import TrainingDiverged
 from schemas.media import Modality
+from schemas.plan import Plan
+from tasks.manifests import EncodedSample
 from tasks.storage.durable import appearing
-from tasks.storage.store import file_sha256
+from tasks.storage.store import Artifact, file_sha256
 from tasks.training import checkpoint
 from tasks.training.job import (
     Beat,
     Event,
     Finished,
     Job,
-    JobSample,
     Previewed,
-    PreviewJob,
     Saved,
     Started,
     Stepped,
@@ -45,24 +45,29 @@ SECONDS_BETWEEN_REPORTS = 0.5  # reading a loss waits for the device, so it is n
 Say = Callable[[Event], None]
 
 
-def read_sample(job: JobSample) -> TrainingSample:
+def read_sample(job: Job, sample: EncodedSample, plan: Plan) -> TrainingSample:
     """A sample's latents; each sound is cut to the number of steps of its own clip."""
-    latents = {(track.role, track.modality): load_file(track.path)["latent"][: track.steps] for track in job.latents}
-    rates = {track.role: track.fps for track in job.latents if track.modality == "video"}
+    latents = {(f.role, f.modality): load_file(job.path(f.artifact))["latent"][: f.steps] for f in sample.latents}
+    rates = {file.role: file.fps for file in sample.latents if file.modality == "video"}
     return TrainingSample(
-        name=job.name,
-        plan=job.plan,
-        fps=job.fps,
+        name=sample.name,
+        plan=plan,
+        fps=sample.fps,
         latents=latents,
-        context=_read_text(job, job),
+        context=_read_text(job, sample.context, plan),
         reference_fps=rates.get("reference"),
     )
 
 
-def _read_text(job: JobSample | PreviewJob, of: JobSample) -> dict[Modality, Tensor]:
-    """Text features of the modalities that the plan generates; of previews, the negative prompt's."""
-    features = load_file(job.context if isinstance(job, JobSample) else job.negative)
-    return {modality: features[modality] for modality in of.plan.modalities}
+def read_samples(job: Job) -> Iterator[TrainingSample]:
+    """All samples of a training, one after the other."""
+    return (read_sample(job, sample, plan) for sample, plan in zip(job.samples, job.plans, strict=True))
+
+
+def _read_text(job: Job, context: Artifact, plan: Plan) -> dict[Modality, Tensor]:
+    """Text features of the modalities that the plan generates."""
+    features = load_file(job.path(context))
+    return {modality: features[modality] for modality in plan.modalities}
 
 
 class Voice:
@@ -89,7 +94,7 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
     ) -> None:
         self.job, self.transformer, self.device, self.identity = job, transformer, device, identity
         self.say, self.beat = voice.say, voice.beat
-        self.losses: dict[str, list[float]] = {modality: [] for modality in job.samples[0].plan.modalities}
+        self.losses: dict[str, list[float]] = {modality: [] for modality in job.plans[0].modalities}
         self.unread: list[tuple[int, Measured]] = []
         self.reported = time.monotonic()
         self.paused = 0.0  # seconds since then that went into checkpoints and previews
@@ -196,7 +201,7 @@ class Reporter(Callback):  # type: ignore[misc]  # Lightning is not typed here
         for index in self._indices():
             previewed = self._previewed(step, index)
             if not _is_whole(previewed.path):  # else it was made before an interruption
-                latents = preview(self.transformer, self.job.previews, index, self.job.seed, self.beat)
+                latents = preview(self.transformer, self.job, index, self.beat)
                 if not all(bool(latent.isfinite().all()) for latent in latents.values()):
                     raise self._diverged(step, "the numbers of a preview")
                 with appearing(previewed.path) as part:
@@ -230,21 +235,21 @@ def hash_of(preview: Path) -> Path:
     return preview.with_suffix(".sha256")
 
 
-def preview(
-    transformer: nn.Module, job: PreviewJob, index: int, seed: int, beat: Callable[[], None]
-) -> dict[str, Tensor]:
-    """Latents of one preview by modality; noise comes from its own generator, which leaves the training as it is."""
-    given = read_sample(job.samples[index])
+def preview(transformer: nn.Module, job: Job, index: int, beat: Callable[[], None]) -> dict[str, Tensor]:
+    """Latents of one preview by modality; the training's random state stays as it is."""
+    asked = job.previews
+    assert asked
+    given = read_sample(job, asked.samples[index], asked.plan)
     layers = len(list(transformer.get_submodule("transformer_blocks").children()))
     latents = sample(
         transformer,
-        given.plan,
-        job.bucket,
+        asked.plan,
+        asked.bucket,
         given=given.latents,
         positive=given.context,
-        negative=_read_text(job, job.samples[index]),
-        guidance=Guidance(stg=job.stg_scale, stg_block=stg_block_of(layers)),
-        noise=draw_noise(given.plan, job.bucket, seed),
+        negative=_read_text(job, asked.negative, asked.plan),
+        guidance=Guidance(stg=asked.stg_scale, stg_block=stg_block_of(layers)),
+        noise=draw_noise(asked.plan, asked.bucket, job.seed),
         beat=beat,
     )
     return {str(modality): latent.contiguous() for modality, latent in latents.items()}

@@ -5,39 +5,22 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from schemas.media import Bucket, Frozen, Modality, Role
+from schemas.media import Bucket, Frozen, Modality
 from schemas.plan import Plan
 from schemas.settings import BaseWeights, Compile, OffloadedBlocks
+from tasks.manifests import EncodedSample
+from tasks.storage.store import BROUGHT, Artifact
 
 FIRST_PREVIEW_INTERVAL = 100
 MOST_PREVIEWS_BETWEEN = 10
 
 
-class LatentPath(Frozen):
-    """A latent on this machine's disk."""
-
-    role: Role
-    modality: Modality
-    path: Path
-    fps: float | None = None  # of a picture
-    steps: int | None = None  # of a sound: what is longer is cut
-
-
-class JobSample(Frozen):
-    """One training or preview sample, ready to be read."""
-
-    name: str
-    plan: Plan
-    fps: float
-    latents: tuple[LatentPath, ...]
-    context: Path
-
-
 class PreviewJob(Frozen):
     """Previews to generate between optimisation steps."""
 
-    samples: tuple[JobSample, ...]
-    negative: Path
+    samples: tuple[EncodedSample, ...]
+    plan: Plan
+    negative: Artifact  # text features that previews are guided away from
     bucket: Bucket
     stg_scale: float
 
@@ -59,10 +42,21 @@ class Job(Frozen):
     steps: int
     learning_rate: float
     seed: int
-    samples: tuple[JobSample, ...]
+    samples: tuple[EncodedSample, ...]
+    plans: tuple[Plan, ...]  # of the samples
     previews: PreviewJob | None
+    files: dict[str, Path]  # where the artifacts of all samples lie on this machine, by address
     folder: Path  # of checkpoints and results; a job that is given the same folder again goes on where it was
     shared: bool = False  # its checkpoints are also kept where other machines reach them
+
+    @classmethod
+    def of(cls, written: str) -> "Job":
+        """The job of a JSON text. Its files were brought to this machine; the store is not asked for them again."""
+        return cls.model_validate_json(written, context=BROUGHT)
+
+    def path(self, artifact: Artifact) -> Path:
+        """Where an artifact lies on this machine."""
+        return self.files[artifact.address]
 
 
 class Prepared(Frozen):

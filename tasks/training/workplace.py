@@ -1,17 +1,14 @@
 """The workplace of one training: its folder, and its latents as local files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from schemas.plan import Plan
 from schemas.settings import settings
-from schemas.training import Previewing
-from tasks.manifests import EncodedSample, Latents
+from tasks.manifests import Latents
 from tasks.storage.durable import make_folder
 from tasks.storage.locks import is_in_place, locked
 from tasks.storage.store import Artifact
-from tasks.training.job import JobSample, LatentPath, PreviewJob
 
 
 def artifacts_of(latents: Latents) -> Iterator[Artifact]:
@@ -36,29 +33,3 @@ def workplace(key: str) -> Iterator[Path]:
             if is_in_place(folder, handle):
                 yield folder
                 return
-
-
-class LocalFiles:
-    """Artifacts as local files, for as long as the training runs."""
-
-    def __init__(self, paths: Mapping[Artifact, Path]) -> None:
-        self.paths = paths
-
-    def sample(self, sample: EncodedSample, plan: Plan) -> JobSample:
-        latents = tuple(
-            LatentPath(role=f.role, modality=f.modality, path=self.paths[f.artifact], fps=f.fps, steps=f.steps)
-            for f in sample.latents
-        )
-        return JobSample(
-            name=sample.name, plan=plan, fps=sample.fps, latents=latents, context=self.paths[sample.context]
-        )
-
-    def previews(self, latents: Latents, previewing: Previewing) -> PreviewJob | None:
-        if not latents.negative or not latents.previews:
-            return None
-        return PreviewJob(
-            samples=tuple(self.sample(preview, previewing.plan) for preview in latents.previews),
-            negative=self.paths[latents.negative],
-            bucket=previewing.bucket,
-            stg_scale=previewing.stg_scale,
-        )

@@ -1,5 +1,7 @@
 """Pairs at two frame rates, taken as they are: the reference keeps its own clock, in picture and sound."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from tasks.encode import Encoders, encode_clips
 from tasks.fit import fit_samples
 from tasks.storage.store import store
 from tasks.training.callbacks import read_sample
-from tasks.training.job import JobSample, LatentPath
+from tasks.training.job import Job
 from tests.support import clips
 from tests.support.tensors import random_sample
 
@@ -35,13 +37,9 @@ def read(sample, plan, fitting=AS_THEY_ARE):
     fitted = fit_samples((sample,), BUCKET, plan.tracks, fitting).samples
     encoders = Encoders(base(), precision())
     [encoded] = encode_clips(fitted, (), "", encoders, lambda done, total: None)[0].samples
-    path = {file.artifact: f"{store().root}/{file.artifact.address}" for file in encoded.latents}
-    latents = tuple(
-        LatentPath(role=f.role, modality=f.modality, path=path[f.artifact], fps=f.fps, steps=f.steps)
-        for f in encoded.latents
-    )
-    context = f"{store().root}/{encoded.context.address}"
-    return read_sample(JobSample(name="n", plan=plan, fps=encoded.fps, latents=latents, context=context))
+    artifacts = [encoded.context, *(file.artifact for file in encoded.latents)]
+    paths = {each.address: Path(store().root) / each.address for each in artifacts}
+    return read_sample(Job.model_construct(files=paths), encoded, plan)
 
 
 def test_the_references_sound_is_as_long_as_its_own_frames(pair):

@@ -5,8 +5,10 @@ from contextlib import suppress
 from safetensors.torch import save_file
 
 from schemas.media import Bucket, Picture
+from tasks.manifests import EncodedSample, LatentFile
+from tasks.storage.store import BROUGHT, Artifact
 from tasks.training.__main__ import run
-from tasks.training.job import Job, JobSample, LatentPath, PreviewJob, Stepped
+from tasks.training.job import Job, PreviewJob, Stepped
 from tests.support.tensors import random_sample, tiny_base
 
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=33, fps=25))
@@ -15,8 +17,10 @@ BUCKET = Bucket.of(Picture(width=64, height=64, frames=33, fps=25))
 def job_of(plan, folder, *, clips=3, previews=False, **changes):
     """A training of five steps in a folder of its own; previews show its first sample."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples = tuple(written(plan, seed, folder) for seed in range(clips))
-    shown = PreviewJob(samples=samples[:1], negative=samples[0].context, bucket=BUCKET, stg_scale=1.0)
+    files = {}
+    samples = tuple(written(plan, seed, folder, files) for seed in range(clips))
+    negative = samples[0].context
+    shown = PreviewJob.model_construct(samples=samples[:1], plan=plan, negative=negative, bucket=BUCKET, stg_scale=1.0)
     job = Job(
         key="this training",
         base=tiny_base(),
@@ -26,22 +30,35 @@ def job_of(plan, folder, *, clips=3, previews=False, **changes):
         learning_rate=1e-2,
         seed=7,
         samples=samples,
+        plans=(plan,) * clips,
         previews=shown if previews else None,
+        files=files,
         folder=folder,
     )
     return job.model_copy(update=changes)
 
 
-def written(plan, seed, folder):
+def written(plan, seed, folder, files):
+    """An encoded sample of random numbers; its artifacts are files, and in no store."""
     sample = random_sample(plan, seed, f"clip{seed}")
-    latents = []
-    for (role, modality), latent in sample.latents.items():
-        path = folder / f"{seed}-{role}-{modality}.safetensors"
-        save_file({"latent": latent.contiguous()}, path)
-        latents.append(LatentPath(role=role, modality=modality, path=path, steps=10 if modality == "audio" else None))
-    text = folder / f"{seed}-text.safetensors"
-    save_file(sample.context, text)
-    return JobSample(name=sample.name, plan=plan, fps=25.0, latents=tuple(latents), context=text)
+
+    def kept(tensors, name):
+        files[name] = folder / f"{name}.safetensors"
+        save_file(tensors, files[name])
+        return Artifact.model_validate({"address": name, "sha256": "", "size": 0}, context=BROUGHT)
+
+    latents = tuple(
+        LatentFile.model_construct(
+            role=role,
+            modality=modality,
+            artifact=kept({"latent": latent.contiguous()}, f"{seed}-{role}-{modality}"),
+            fps=None,
+            steps=10 if modality == "audio" else None,
+        )
+        for (role, modality), latent in sample.latents.items()
+    )
+    context = kept(sample.context, f"{seed}-text")
+    return EncodedSample.model_construct(name=sample.name, prompt="", fps=25.0, latents=latents, context=context)
 
 
 class Interrupted(Exception):

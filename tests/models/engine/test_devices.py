@@ -7,7 +7,7 @@ from lightning import Trainer
 from models.engine.batches import Feed
 from models.engine.trainer import LoraTraining, Schedule, trainer_options
 from models.ltx2.adapter import add_adapter
-from tasks.training.callbacks import read_sample
+from tasks.training.callbacks import read_samples
 from tasks.training.job import Previewed, Started, Stepped
 from tasks.training.process import train_in_child
 from tests.support.jobs import job_of
@@ -20,9 +20,9 @@ def alone(job):
     """What one device makes of batches of two: its weights."""
     schedule = Schedule(steps=job.steps, learning_rate=job.learning_rate, seed=job.seed, batch=2)
     transformer = tiny_transformer()
-    add_adapter(transformer, job.rank, job.samples[0].plan.modalities, job.seed)
+    add_adapter(transformer, job.rank, job.plans[0].modalities, job.seed)
     module = LoraTraining(transformer, schedule)
-    samples = [read_sample(sample) for sample in job.samples]
+    samples = list(read_samples(job))
     Trainer(**trainer_options(schedule, CPU)).fit(module, Feed(samples, schedule, CPU))
     return module.state_dict()
 

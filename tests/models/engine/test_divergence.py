@@ -40,7 +40,7 @@ def own_determinism():
 def poisoned(job, *clips):
     """The same job, with numbers in some of its clips that are none."""
     for number in clips:
-        path = next(track.path for track in job.samples[number].latents if track.role == "target")
+        path = job.path(next(file.artifact for file in job.samples[number].latents if file.role == "target"))
         latent = load_file(path)["latent"]
         latent[-1] = math.nan
         save_file({"latent": latent.contiguous()}, path)

@@ -77,8 +77,8 @@ def published(place, content):
 
 def trained(job, on_event):
     """In place of the training process: all that it would read is there at the same time."""
-    assert len({track.path for sample in job.samples for track in sample.latents}) == SAMPLES
-    assert all(sample.context.is_file() for sample in job.samples)
+    assert len({job.path(file.artifact) for sample in job.samples for file in sample.latents}) == SAMPLES
+    assert all(path.is_file() for path in job.files.values())
     (job.folder / "lora.safetensors").write_bytes(b"lora")
     (job.folder / "losses.json").write_text(json.dumps({}))
     return [Finished(adapter=job.folder / "lora.safetensors", losses=job.folder / "losses.json", previews=())]

@@ -93,7 +93,7 @@ def test_the_given_prefix_comes_back_in_the_previews(tmp_path):
     job = job_of(PLAN, tmp_path / "job", previews=True)
     events = events_of(job)
     torch.use_deterministic_algorithms(False)
-    clean = load_file(job.samples[0].latents[-2].path)["latent"]
+    clean = load_file(job.path(job.samples[0].latents[-2].artifact))["latent"]
     for shown in (event for event in events if isinstance(event, Previewed)):
         assert torch.equal(load_file(shown.path)["video"][:, :1], clean[:, :1])
 
