@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from flows.local_run import Unfinished, unfinished
+from flows.unfinished import Unfinished, unfinished
 from schemas.endpoint import Endpoint
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import LtxFlowsError

@@ -298,8 +298,12 @@ def test_plan_answers_without_torch_or_prefect(runs):
     assert (code, answer["kept"], answer["billable_units"], answer["usd"]) == (0, 2, 100, "0.62")
     assert answer["samples"][1] == {"name": "walk", "caption": "a walk", "files": {"target": "walk.mp4"}}
     assert answer["bucket"]["picture"] == {"width": 512, "height": 288, "frames": 17, "fps": 24.0}
-    check = "import sys, flows.plan; sys.exit(bool({'torch', 'prefect'} & sys.modules.keys()))"
+    check = "import sys, flows.cli, flows.plan; sys.exit(bool({'torch', 'prefect'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_runs_are_on_the_homes_own_server_and_none_starts_another(runs):
+    assert not [name for name, (_, _, told) in runs["all"].items() if "temporary server" in told]
 
 
 def test_data_that_is_wrong_ends_the_run_with_422_and_costs_nothing(runs):

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from flows.local_run import unfinished
+from flows.unfinished import unfinished
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import TrainingFailed
 from schemas.rejections import NothingFound

@@ -13,7 +13,7 @@ import traceback
 
 import pytest
 
-from flows.local_run import Unfinished, unfinished
+from flows.unfinished import Unfinished, unfinished
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import LtxFlowsError
 from schemas.redaction import without_secrets

@@ -8,7 +8,8 @@ import pytest
 
 from flows.cli import main
 from flows.hosting.prefect_server import prefect_server
-from flows.local_run import Unfinished, run_or_continue
+from flows.local_run import run_or_continue
+from flows.unfinished import Unfinished
 from schemas.errors import DatabaseDamaged, StoreRefused
 from schemas.result import Billing, TrainingResult
 from schemas.settings import settings
