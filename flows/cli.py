@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,7 +18,6 @@ from schemas.errors import LtxFlowsError
 from schemas.rejections import Detail, InputRejected, RequestRejected
 from schemas.request import TrainRequest
 from schemas.settings import settings
-from tasks.bulk_import import import_models
 from tasks.sources.fetch import check_all
 from tasks.storage.home import private_home
 
@@ -191,18 +191,22 @@ def _told_again(note: Unfinished) -> dict[str, Any] | None:
 
 def _run_flow(endpoint: Endpoint[Any], request: TrainRequest, note: Unfinished) -> dict[str, Any]:
     """Run the endpoint's flow in this process, on this HOME's Prefect server."""
-    from flows.hosting.prefect_server import entrance, prefect_server  # noqa: PLC0415
+    from flows.hosting.prefect_server import entrance, prefect_environment, prefect_server  # noqa: PLC0415
 
     os.environ.setdefault("LTX_FLOWS_PROGRESS_BARS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other where cores are shared
     settings.cache_clear()
-    ahead = threading.Thread(target=import_models, daemon=True)  # while Prefect's server starts: five seconds each
-    ahead.start()
+    os.environ.update(prefect_environment())  # Prefect reads its environment on import
+    ahead = threading.Thread(target=import_module, args=("flows.local_run",), daemon=True)
+    ahead.start()  # five seconds, as Prefect's server takes to start
     with prefect_server():
         print(f"its pages: {entrance()}", file=sys.stderr)
         ahead.join()
-        from flows.local_run import run_here  # noqa: PLC0415  # Prefect reads its environment on import
+        from prefect.context import refresh_global_settings_context  # noqa: PLC0415
 
+        from flows.local_run import run_here  # noqa: PLC0415
+
+        refresh_global_settings_context()  # the server's address was not known before
         outcome = run_here(endpoint.name, request, note)
     if isinstance(outcome, LtxFlowsError):
         raise outcome

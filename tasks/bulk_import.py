@@ -18,11 +18,3 @@ def in_bulk() -> Iterator[None]:
         gc.freeze()
         if collects:
             gc.enable()
-
-
-def import_models() -> None:
-    """Import torch and the libraries around it, which knows nothing of Prefect and may be done while it starts."""
-    with in_bulk():
-        import models.ltx2.codecs  # noqa: PLC0415
-        import models.ltx2.loading  # noqa: PLC0415
-        import models.sampler  # noqa: F401, PLC0415
