@@ -1,12 +1,16 @@
 """Encoders and decoders: frames, sound and prompts -> normalised latents and text features, and latents back."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from models.ltx2.mel import log_mel
 from models.ltx2.spec import SAMPLE_RATE, TEXT_TOKENS
 from schemas.media import Modality
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class VideoEncoder:
@@ -65,7 +69,7 @@ class AudioEncoder:
 class TextEncoder:
     """A prompt -> the text features that each stream attends to."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, text_encoder: nn.Module, connectors: nn.Module) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", text_encoder: nn.Module, connectors: nn.Module) -> None:
         self.tokenizer, self.text_encoder, self.connectors = tokenizer, text_encoder, connectors
         self.device = next(text_encoder.parameters()).device
         tokenizer.padding_side = "left"

@@ -1,4 +1,8 @@
-"""Loading the base model, one component at a time; the tiny model and the real one go the same way."""
+"""Loading the base model, one component at a time; the tiny model and the real one go the same way.
+
+diffusers, transformers and PEFT take three seconds to import: that is done where a component is loaded, and a run
+begins without them.
+"""
 
 import hashlib
 import json
@@ -8,20 +12,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
-from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2VocoderWithBWE
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import AutoTokenizer, Gemma3ForConditionalGeneration, PreTrainedTokenizerBase
 
-from models.ltx2 import tiny
-from models.weights.lora_linear import StoredLinear, store_linears
 from models.weights.offload import Offload, layers_to_send_away
 from schemas.errors import BaseModelUnavailable, MachineNotReady
 from schemas.media import Modality
 from schemas.settings import BaseWeights, OffloadedBlocks
+
+if TYPE_CHECKING:
+    from diffusers import LTX2VideoTransformer3DModel
+    from transformers import PreTrainedTokenizerBase
 
 TINY = "tiny"
 TINY_FOLDER = "tiny-v2"  # raise the number when models/ltx2/tiny.py changes what it writes
@@ -51,6 +55,8 @@ def resolve(base_model: str, home: Path) -> str:
     Raises:
         BaseModelUnavailable: a file of the folder is shorter than it says.
     """
+    from models.ltx2 import tiny  # noqa: PLC0415
+
     if not is_tiny(base_model):
         _check_lengths(Path(base_model).expanduser())
         return base_model
@@ -125,27 +131,38 @@ def fingerprint(base: str, component: str) -> str:
 
 def load_video_vae(base: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """The causal video autoencoder, 32x32 pixels and 8 frames per latent cell."""
+    from diffusers import AutoencoderKLLTX2Video  # noqa: PLC0415
+
     return _load(base, "vae", partial(AutoencoderKLLTX2Video.from_pretrained, torch_dtype=dtype), device)
 
 
 def load_audio_vae(base: str, device: torch.device) -> nn.Module:
     """The audio autoencoder, always float32, as the official trainer encodes sound."""
+    from diffusers import AutoencoderKLLTX2Audio  # noqa: PLC0415
+
     read = partial(AutoencoderKLLTX2Audio.from_pretrained, torch_dtype=torch.float32)
     return _load(base, "audio_vae", read, device)
 
 
 def load_vocoder(base: str, device: torch.device) -> nn.Module:
     """Mel to a 48 kHz waveform, always float32: bfloat16 is audible."""
+    from diffusers.pipelines.ltx2 import LTX2VocoderWithBWE  # noqa: PLC0415
+
     return _load(base, "vocoder", partial(LTX2VocoderWithBWE.from_pretrained, torch_dtype=torch.float32), device)
 
 
 def load_text(
     base: str, device: torch.device, dtype: torch.dtype, kept_as: BaseWeights = "bf16"
-) -> tuple[PreTrainedTokenizerBase, nn.Module, nn.Module]:
+) -> tuple["PreTrainedTokenizerBase", nn.Module, nn.Module]:
     """Tokenizer, Gemma and the connectors that turn its hidden states into the transformer's text.
 
     Gemma in 8 bits (made in main memory) takes half of the device's; the connectors are small and stay whole.
     """
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors  # noqa: PLC0415
+    from transformers import AutoTokenizer, Gemma3ForConditionalGeneration  # noqa: PLC0415
+
+    from models.weights.lora_linear import store_linears  # noqa: PLC0415
+
     folder = _folder(base, "tokenizer")
     with _explained(base, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
@@ -165,7 +182,7 @@ def load_transformer(
     kept_as: BaseWeights = "bf16",
     away: OffloadedBlocks = 0,
     beat: Callable[[], None] = lambda: None,
-) -> LTX2VideoTransformer3DModel:
+) -> "LTX2VideoTransformer3DModel":
     """The transformer, frozen, with only the weights that these streams need.
 
     Weights of an absent stream stay on the meta device: sound alone reads 6.6 GB of 38 (docs/ltx2.md, A).
@@ -178,6 +195,10 @@ def load_transformer(
     Raises:
         BaseModelUnavailable: the component is missing, incomplete, or not an LTX-2.3.
     """
+    from diffusers import LTX2VideoTransformer3DModel  # noqa: PLC0415
+
+    from models.weights.lora_linear import store_linears  # noqa: PLC0415
+
     folder = _folder(base, "transformer")
     with _explained(base, "transformer"):
         with torch.device("meta"):
@@ -209,13 +230,17 @@ def _converted(
     return weights
 
 
-def _check_generation(model: LTX2VideoTransformer3DModel, base: str) -> None:
+def _check_generation(model: "LTX2VideoTransformer3DModel", base: str) -> None:
     if not (model.config.cross_attn_mod and model.config.audio_cross_attn_mod and model.config.perturbed_attn):
         raise BaseModelUnavailable(f"{base} is not an LTX-2.3: its transformer lacks text modulation")
 
 
 def _blocks_to_send_away(
-    model: LTX2VideoTransformer3DModel, wanted: set[str], dtype: torch.dtype, kept_as: BaseWeights, device: torch.device
+    model: "LTX2VideoTransformer3DModel",
+    wanted: set[str],
+    dtype: torch.dtype,
+    kept_as: BaseWeights,
+    device: torch.device,
 ) -> int:
     """The fewest blocks that leave a share of the device to activations; on the CPU none need to be sent away."""
     if device.type != "cuda":
@@ -237,7 +262,7 @@ def _blocks_to_send_away(
 def _move(model: nn.Module, device: torch.device) -> None:
     """Move all weights to the device but those that only visit it, which are pinned, so that they travel fast."""
     for module in model.modules():
-        visitor = isinstance(module, StoredLinear) and module.visits is not None
+        visitor = getattr(module, "visits", None) is not None
         for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             if visitor and name == "weight":
                 tensor.data = tensor.data.pin_memory() if device.type == "cuda" else tensor.data

@@ -4,7 +4,6 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from transformers.audio_utils import mel_filter_bank
 
 from models.ltx2.spec import BANDS, HOP, SAMPLE_RATE, WINDOW
 
@@ -38,6 +37,8 @@ def log_mel(waveform: Tensor) -> Tensor:
 @lru_cache(maxsize=1)
 def _filters() -> Tensor:
     """Triangles of unit area between neighbouring points of Slaney's mel scale: [513, 64]."""
+    from transformers.audio_utils import mel_filter_bank  # noqa: PLC0415  # a second, which a run begins without
+
     bands = mel_filter_bank(
         WINDOW // 2 + 1, BANDS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
     )

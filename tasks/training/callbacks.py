@@ -25,6 +25,7 @@ from tasks.manifests import EncodedSample
 from tasks.storage.durable import appearing
 from tasks.storage.store import Artifact, file_sha256
 from tasks.training import checkpoint
+from tasks.training.checkpoint import hash_of
 from tasks.training.job import (
     Beat,
     Event,
@@ -228,11 +229,6 @@ def _is_whole(path: Path) -> bool:
         return hash_of(path).read_text() == file_sha256(path)
     except FileNotFoundError:
         return False
-
-
-def hash_of(preview: Path) -> Path:
-    """Path of the file with a preview's content hash; written after the preview."""
-    return preview.with_suffix(".sha256")
 
 
 def preview(transformer: nn.Module, job: Job, index: int, beat: Callable[[], None]) -> dict[str, Tensor]:

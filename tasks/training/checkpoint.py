@@ -2,14 +2,16 @@
 
 import pickle
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
-from lightning import LightningModule, Trainer
 
 from schemas.errors import CheckpointMismatch
 from tasks.storage.durable import on_disk
 from tasks.training.job import Job
+
+if TYPE_CHECKING:
+    from lightning import LightningModule, Trainer
 
 Identity = dict[str, Any]
 COMPARED = ("key", "rank", "steps", "learning_rate", "seed", "devices", "base_weights")
@@ -22,7 +24,7 @@ def checkpoint_of(folder: Path) -> Path:
     return folder / "last.ckpt"
 
 
-def identity_of(job: Job, module: LightningModule) -> Identity:
+def identity_of(job: Job, module: "LightningModule") -> Identity:
     """Identity of a checkpoint: the job it must have been made for, in words that an error message can show."""
     shapes = [list(weight.shape) for weight in module.state_dict().values()]
     return {**{name: getattr(job, name) for name in COMPARED}, "shapes": shapes}
@@ -48,7 +50,7 @@ def copy_of(folder: Path, step: int) -> Path:
     return folder / f"{step:05}.copy"
 
 
-def write(trainer: Trainer, folder: Path, *, copy: bool = False) -> None:
+def write(trainer: "Trainer", folder: Path, *, copy: bool = False) -> None:
     """Replace the checkpoint: killed at any moment, the old or the new one is whole, and nothing else stays.
 
     Every device's process calls this; Lightning lets the first one write.
@@ -97,3 +99,8 @@ def _refuse(path: Path, reason: str) -> NoReturn:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def hash_of(preview: Path) -> Path:
+    """Path of the file with a preview's content hash; written after the preview."""
+    return preview.with_suffix(".sha256")

@@ -20,8 +20,7 @@ from schemas.media import Frozen
 from schemas.settings import settings
 from tasks.storage.durable import appearing
 from tasks.storage.store import Artifact, file_sha256, store, temporary_folder
-from tasks.training.callbacks import hash_of
-from tasks.training.checkpoint import checkpoint_of, copy_of, set_step, step_of
+from tasks.training.checkpoint import checkpoint_of, copy_of, hash_of, set_step, step_of
 from tasks.training.job import Event, Previewed, Saved
 
 NOTE = "last.json"
