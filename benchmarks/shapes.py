@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from diffusers import LTX2VideoTransformer3DModel
 
-from models.ltx2.loading import TINY, load_transformer, needed, pick_dtype, resolve
+from models.ltx2.bundle import TINY, resolve
+from models.ltx2.loading import load_transformer, needed, pick_dtype
 from models.tokens import Grid
 from models.training_inputs import TrainingSample
 from schemas.endpoints import ENDPOINTS

@@ -8,6 +8,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.context import TaskRunContext
 
+from models.ltx2 import bundle
 from models.ltx2 import loading as base_model
 from schemas.media import Frozen
 from schemas.settings import BaseWeights, settings
@@ -38,7 +39,7 @@ class Base(Frozen):
 
     @property
     def random_weights(self) -> bool:
-        return base_model.is_tiny(self.id)
+        return bundle.is_tiny(self.id)
 
     @property
     def location(self) -> str:
@@ -72,14 +73,14 @@ def base() -> Base:
         BaseModelUnavailable: it is neither a folder nor a Hub id that has been downloaded, or is damaged.
     """
     name = settings().base_model
-    revision = None if base_model.is_here(name) else snapshot(name, COMPONENTS).name
+    revision = None if bundle.is_here(name) else snapshot(name, COMPONENTS).name
     return _described(name, revision, str(settings().home_folder))
 
 
 @lru_cache(maxsize=2)
 def _described(name: str, revision: str | None, home: str) -> Base:
     location = _located(name, revision, home)
-    prints = {component: base_model.fingerprint(location, component) for component in COMPONENTS}
+    prints = {component: bundle.fingerprint(location, component) for component in COMPONENTS}
     return Base(id=name, revision=revision, fingerprints=prints)
 
 
@@ -87,7 +88,7 @@ def _described(name: str, revision: str | None, home: str) -> Base:
 def _located(name: str, revision: str | None, home: str) -> str:
     if revision is None:
         with locked(private_home() / "base.lock"):  # one process looks and builds the tiny one at a time
-            return base_model.resolve(name, Path(home))
+            return bundle.resolve(name, Path(home))
     return str(fetch_snapshot(name, revision, COMPONENTS, lambda done, total: None))
 
 
@@ -107,7 +108,7 @@ def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
 )
 def base_model_of(name: str) -> Base:
     """The base model, fetched where it is not here yet, with the fingerprints of its weights."""
-    if base_model.is_here(name):
+    if bundle.is_here(name):
         found = _described(name, None, str(settings().home_folder))
     else:
         revision = _pinned(name)

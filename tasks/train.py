@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from prefect import get_run_logger
 
@@ -51,7 +52,6 @@ def train_adapter(
         sharing = Sharing(key, folder)
         if shared := Sharing.needed():
             sharing.restore()
-        files = store().all_local(artifacts_of(latents), folder / "latents")
         job = Job(
             key=key,
             base=model.location,
@@ -59,17 +59,22 @@ def train_adapter(
             samples=latents.samples,
             plans=plans,
             previews=_previews(latents, previewing),
-            files={artifact.address: path for artifact, path in files.items()},
+            files=_local(latents, folder),
             folder=folder,
             shared=shared,
-            **training.model_dump(),
-            **settings().model_dump(include={"device", "offload_blocks"}),
+            **(training.model_dump() | settings().model_dump(include={"device", "offload_blocks"})),
         )
         adapter = _collect(key, _run_shared(job, sharing, on_event) if shared else train_in_child(job, on_event))
         if shared:
             sharing.remove()
         shutil.rmtree(folder)
         return adapter
+
+
+def _local(latents: Latents, folder: Path) -> dict[str, Path]:
+    """All artifacts that the training reads, as files of this machine, by address."""
+    found = store().all_local(artifacts_of(latents), folder / "latents")
+    return {artifact.address: path for artifact, path in found.items()}
 
 
 def _previews(latents: Latents, previewing: Previewing) -> PreviewJob | None:

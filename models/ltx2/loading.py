@@ -4,10 +4,7 @@ diffusers, transformers and PEFT take three seconds to import: that is done wher
 begins without them.
 """
 
-import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from models.ltx2.bundle import ADVICE, folder_of
 from models.weights.offload import Offload, layers_to_send_away
 from schemas.errors import BaseModelUnavailable, MachineNotReady
 from schemas.media import Modality
@@ -27,64 +25,10 @@ if TYPE_CHECKING:
     from diffusers import LTX2VideoTransformer3DModel
     from transformers import PreTrainedTokenizerBase
 
-TINY = "tiny"
-TINY_FOLDER = "tiny-v2"  # raise the number when models/ltx2/tiny.py changes what it writes
 
-COMPONENTS = ("transformer", "connectors", "vae", "audio_vae", "vocoder", "text_encoder", "tokenizer")
 SHARE_OF_ACTIVATIONS = 0.2  # of a device's memory, left free when it is decided which blocks stay in main memory
-BLOCKS, BLOCK_BYTES = 64, 1 << 16  # of a weight file that its fingerprint reads
 
 BETWEEN_STREAMS = ("audio_to_video_", "video_to_audio_", "video_a2v_", "audio_a2v_", "av_cross_attn_")
-
-
-def is_tiny(base_model: str) -> bool:
-    """Whether the base model is the tiny one, whose weights are random and whose previews are noise."""
-    return base_model == TINY
-
-
-def is_here(base_model: str) -> bool:
-    """Whether the base model is a folder of this machine, or made on it; any other name is an id on the Hub."""
-    return is_tiny(base_model) or Path(base_model).expanduser().is_dir()
-
-
-def resolve(base_model: str, home: Path) -> str:
-    """The base model's folder; of `tiny` the tiny bundle's, which is built once, and anew where it is damaged.
-
-    One process at a time: see tasks/base_model.py.
-
-    Raises:
-        BaseModelUnavailable: a file of the folder is shorter than it says.
-    """
-    from models.ltx2 import tiny  # noqa: PLC0415
-
-    if not is_tiny(base_model):
-        _check_lengths(Path(base_model).expanduser())
-        return base_model
-    final = home / "base" / TINY_FOLDER
-    final.parent.mkdir(parents=True, exist_ok=True)
-    if not tiny.is_whole(final):
-        shutil.rmtree(final, ignore_errors=True)
-        part = Path(tempfile.mkdtemp(prefix=f"{TINY_FOLDER}.", suffix=".part", dir=final.parent))
-        tiny.build(part)
-        part.rename(final)
-    return str(final)
-
-
-def _check_lengths(folder: Path) -> None:
-    """Refuse weight files that a broken download or copy has cut, before anything is computed with the others."""
-    for path in sorted(folder.glob("*/*.safetensors")):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-            try:
-                ends = [entry["data_offsets"][1] for name, entry in json.loads(file.read(min(header, size))).items()
-                        if name != "__metadata__"]  # fmt: skip
-            except (ValueError, KeyError, TypeError, AttributeError):
-                ends = [size]
-        if size != 8 + header + max(ends, default=0):
-            raise BaseModelUnavailable(
-                f"{path} is damaged: it has {size} bytes, and its header says otherwise; {AGAIN}"
-            )
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -107,26 +51,6 @@ def dtype_of(name: str) -> torch.dtype:
     dtype = getattr(torch, name.removeprefix("torch."))
     assert isinstance(dtype, torch.dtype)
     return dtype
-
-
-def fingerprint(base: str, component: str) -> str:
-    """Fingerprint of a component's weights, for cache keys: sha256 over its files.
-
-    Small files count whole; weight files by name, size and 64 evenly spaced blocks, so that 40 GB stay cheap.
-    """
-    digest = hashlib.sha256()
-    folder = _folder(base, component)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder)}\0{size}\0".encode())
-        with path.open("rb") as file:
-            if path.suffix != ".safetensors" or size <= BLOCKS * BLOCK_BYTES:
-                digest.update(file.read())
-                continue
-            for block in range(BLOCKS):
-                file.seek(block * (size - BLOCK_BYTES) // (BLOCKS - 1))
-                digest.update(file.read(BLOCK_BYTES))
-    return digest.hexdigest()
 
 
 def load_video_vae(base: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
@@ -163,7 +87,7 @@ def load_text(
 
     from models.weights.lora_linear import store_linears  # noqa: PLC0415
 
-    folder = _folder(base, "tokenizer")
+    folder = folder_of(base, "tokenizer")
     with _explained(base, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
     first = device if kept_as == "bf16" else torch.device("cpu")
@@ -195,15 +119,11 @@ def load_transformer(
     Raises:
         BaseModelUnavailable: the component is missing, incomplete, or not an LTX-2.3.
     """
-    from diffusers import LTX2VideoTransformer3DModel  # noqa: PLC0415
-
     from models.weights.lora_linear import store_linears  # noqa: PLC0415
 
-    folder = _folder(base, "transformer")
+    folder = folder_of(base, "transformer")
     with _explained(base, "transformer"):
-        with torch.device("meta"):
-            model = LTX2VideoTransformer3DModel.from_config(LTX2VideoTransformer3DModel.load_config(folder))
-        _check_generation(model, base)
+        model = _without_weights(folder, base)
         wanted = {name for name in model.state_dict() if needed(name, modalities)}
         if away == "auto":
             away = _blocks_to_send_away(model, wanted, dtype, kept_as, device)
@@ -230,9 +150,15 @@ def _converted(
     return weights
 
 
-def _check_generation(model: "LTX2VideoTransformer3DModel", base: str) -> None:
+def _without_weights(folder: Path, base: str) -> "LTX2VideoTransformer3DModel":
+    """The transformer of a folder on the meta device."""
+    from diffusers import LTX2VideoTransformer3DModel  # noqa: PLC0415
+
+    with torch.device("meta"):
+        model = LTX2VideoTransformer3DModel.from_config(LTX2VideoTransformer3DModel.load_config(folder))
     if not (model.config.cross_attn_mod and model.config.audio_cross_attn_mod and model.config.perturbed_attn):
         raise BaseModelUnavailable(f"{base} is not an LTX-2.3: its transformer lacks text modulation")
+    return model
 
 
 def _blocks_to_send_away(
@@ -292,25 +218,9 @@ def _read(folder: Path, wanted: set[str], device: torch.device) -> Iterator[tupl
 
 
 def _load(base: str, component: str, read: Callable[[Path], nn.Module], device: torch.device) -> nn.Module:
-    folder = _folder(base, component)
+    folder = folder_of(base, component)
     with _explained(base, component):
         return read(folder).to(device).requires_grad_(False).eval()
-
-
-def _folder(base: str, component: str) -> Path:
-    """The folder of a component's files on this machine."""
-    folder = Path(base).expanduser() / component
-    if not folder.is_dir():
-        raise BaseModelUnavailable(f"{base} has no folder {component}; {ADVICE}")
-    return folder
-
-
-AGAIN = "fetch it again, or remove it where it came from the Hub: the next run downloads it"
-ADVICE = (
-    "the base model is a diffusers-format LTX-2.3 folder with " + ", ".join(COMPONENTS) + ", or a Hub id such as "
-    "diffusers/LTX-2.3-Diffusers: accept its licence on huggingface.co and log in with `hf auth login`; "
-    f"`{TINY}` needs neither"
-)
 
 
 @contextmanager

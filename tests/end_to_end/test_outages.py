@@ -5,9 +5,8 @@ from functools import partial
 import pytest
 
 from tests.support.outages import Site, let_alone, server_away, under_a_run
-from tests.support.sweeps import swept
 
-pytestmark = [pytest.mark.slow(seconds=60), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.slow(seconds=60), pytest.mark.timeout(300)]
 
 STEPS = 500  # the training goes on for a while after the server is gone
 SECONDS_AWAY = 6.0
@@ -21,7 +20,7 @@ def run_alone(tmp_path_factory):
         return let_alone(folder, site)
 
 
-@pytest.mark.parametrize("kind", swept(["sqlite", "postgresql"], short=1))
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_server_killed_under_a_run_and_started_again_changes_nothing(request, kind, tmp_path, run_alone):
     database = request.getfixturevalue("postgresql") if kind == "postgresql" else None
     with Site(tmp_path / "site", STEPS, database) as site:

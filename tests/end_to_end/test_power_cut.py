@@ -13,6 +13,7 @@ from tests.support.power import Disk, is_possible
 from tests.support.power_cuts import cut_once
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.slow(seconds=100),
     pytest.mark.skipif(not is_possible(), reason="file systems cannot be mounted here"),
 ]
@@ -34,7 +35,6 @@ def whole(ground):
     return reference(ground, NAME)
 
 
-@pytest.mark.long
 def test_a_run_whose_power_is_cut_ends_in_the_same_bytes_with_one_bill(ground, whole, tmp_path):
     with Disk(tmp_path) as disk:
         moment = random.Random(11).uniform(8, 12)

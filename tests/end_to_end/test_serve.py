@@ -27,7 +27,7 @@ from tests.support.requests import FRAMES, HEIGHT, WIDTH, small_requests
 from tests.support.service import Receiver, Service, small_request, until
 from tests.support.sweeps import swept
 
-pytestmark = [pytest.mark.slow(seconds=360), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow(seconds=220), pytest.mark.timeout(600)]
 
 CLIENTS = Path(__file__).parents[1] / "clients"
 needs_node = pytest.mark.skipif(
@@ -160,14 +160,14 @@ def trained(request, service, browser, forms):
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", swept(ENDPOINTS, short=2))
+@pytest.mark.parametrize("name", swept(ENDPOINTS, short=1))
 def test_the_run_form_shows_every_field_with_title_description_and_default(trained, forms, name):
     for field, info in ENDPOINTS[name].request.model_fields.items():
         assert info.title in forms[name] and info.description in forms[name], field
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", swept(ENDPOINTS, short=2))
+@pytest.mark.parametrize("name", swept(ENDPOINTS, short=1))
 def test_a_run_started_by_its_form_is_seen_to_finish_with_its_artifacts(service, browser, trained, name):
     run_id = trained[name]["id"]
     shown = browser.open_run(run_id, "Artifacts")
@@ -408,7 +408,7 @@ def test_a_page_from_elsewhere_in_the_owners_browser_starts_nothing(service, bro
     assert service.ask("flow_runs/count", {}) == before
 
 
-@pytest.mark.parametrize("part", ["flows.hosting.prefect_app", "flows.hosting.keeper"])
+@pytest.mark.parametrize("part", swept(["flows.hosting.prefect_app", "flows.hosting.keeper"], short=1))
 def test_a_prefect_server_that_dies_is_started_again_at_the_same_address(service, part):
     before = service.ask("flow_runs/count", {})
     for process in psutil.process_iter(["cmdline"]):

@@ -9,7 +9,8 @@ import torch
 from diffusers import LTX2VideoTransformer3DModel
 from safetensors import safe_open
 
-from models.ltx2.loading import TINY, load_transformer, resolve
+from models.ltx2.bundle import TINY, resolve
+from models.ltx2.loading import load_transformer
 from models.training_inputs import TrainingSample
 from schemas.plan import Mask, Plan, Prefix, Reference, generate
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from models.ltx2 import tiny
-from models.ltx2.loading import TINY_FOLDER
+from models.ltx2.bundle import TINY_FOLDER
 
 
 def test_two_processes_that_need_the_tiny_base_build_it_once(home):

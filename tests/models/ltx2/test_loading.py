@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.ltx2 import bundle, tiny
 from models.ltx2 import loading as base
-from models.ltx2 import tiny
-from models.ltx2.loading import TINY_FOLDER, fingerprint, is_tiny, load_transformer, pick_device, pick_dtype, resolve
+from models.ltx2.bundle import TINY_FOLDER, fingerprint, is_tiny, resolve
+from models.ltx2.loading import load_transformer, pick_device, pick_dtype
 from models.ltx2.transformer import velocities
 from schemas.errors import BaseModelUnavailable
 from tests.models.ltx2.test_transformer import stream
@@ -86,7 +87,7 @@ def test_a_fingerprint_is_that_of_the_weights(tmp_path):
 
 
 def test_large_weights_are_fingerprinted_by_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(bundle, "BLOCK_BYTES", 4)
     (tmp_path / "vae").mkdir()
     weights = tmp_path / "vae" / "w.safetensors"
     weights.write_bytes(bytes(10_000))
