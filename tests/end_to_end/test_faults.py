@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import pytest
 
+from models.ltx2 import bundle
 from models.ltx2 import loading as models
 from schemas.endpoints.audio_extend_prefix import PLAIN_AUDIO
 from schemas.errors import LtxFlowsError, StoreDamaged, TransientError
@@ -97,7 +98,8 @@ def trained(tmp_path_factory):
     (folder / "sounds.zip").write_bytes(zipped({name: folder / name for name in names}))
     settled(patch, folder / "home", folder)
     patch.setenv("LTX_FLOWS_BASE_MODEL", base().location)
-    for name in ("load_text", "load_audio_vae", "load_vocoder", "fingerprint"):
+    patch.setattr(bundle, "fingerprint", lru_cache(bundle.fingerprint))
+    for name in ("load_text", "load_audio_vae", "load_vocoder"):
         patch.setattr(models, name, lru_cache(getattr(models, name)))
     patch.setattr(upload, "version", lru_cache(upload.version))
     patch.setattr(train, "train_in_child", lambda job, on_event: events_of(job))
