@@ -197,7 +197,7 @@ def _run_flow(endpoint: Endpoint[Any], request: TrainRequest, note: Unfinished) 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other where cores are shared
     settings.cache_clear()
     os.environ.update(prefect_environment())  # Prefect reads its environment on import
-    ahead = threading.Thread(target=import_module, args=("flows.local_run",), daemon=True)
+    ahead = threading.Thread(target=import_module, args=("flows.local_run",))  # waited for, however this ends
     ahead.start()  # five seconds, as Prefect's server takes to start
     with prefect_server():
         print(f"its pages: {entrance()}", file=sys.stderr)

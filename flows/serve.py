@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from flows.hosting.certificate import ANYWHERE, check_files, self_signed
+from flows.hosting.prefect_app import LOOPBACK
 from flows.hosting.prefect_server import entrance, prefect_server
 from flows.hosting.worker import worker_name, working
-from flows.service.connections import LOOPBACK, allow_many_connections, check_address, guarded, listen
+from flows.service.connections import allow_many_connections, check_address, guarded, listen
 from schemas.errors import LtxFlowsError, ServerUnavailable
 from schemas.settings import settings
 from tasks.storage.home import private_home

@@ -1,6 +1,7 @@
 """Manifests that pass from step to step: which files, clips, latents and adapters there are; never their content.
 
-A manifest that names a missing file is refused as it is read back, and so counts as missing from the cache."""
+A manifest that names a missing file is refused as it is read back, and so counts as missing from the cache.
+"""
 
 from pydantic import model_validator
 
@@ -15,8 +16,7 @@ class Downloaded(MediaFile):
 
     @model_validator(mode="after")
     def _present(self) -> "Downloaded":
-        if store().size(media_address(self.sha256)) != self.size:
-            raise ValueError(f"download gone: {self.name}")
+        _check_present(self)
         return self
 
 
@@ -30,8 +30,7 @@ class Extracted(Frozen):
     @model_validator(mode="after")
     def _present(self) -> "Extracted":
         for file in self.files:
-            if store().size(media_address(file.sha256)) != file.size:
-                raise ValueError(f"file gone: {file.name}")
+            _check_present(file)
         return self
 
 
@@ -119,3 +118,8 @@ class Delivery(Frozen):
         return TrainingResult(
             **{name: file for name, file in dict(self).items() if name != "checksums"}, billing=billing
         )
+
+
+def _check_present(file: MediaFile) -> None:
+    if store().size(media_address(file.sha256)) != file.size:
+        raise ValueError(f"file gone: {file.name}")

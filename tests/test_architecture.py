@@ -31,15 +31,15 @@ def test_all_that_the_documents_name_is_there():
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
-def test_the_nine_steps_are_nine_files_and_the_pipeline_takes_them_in_their_order():
+def test_the_nine_steps_are_nine_files_and_the_pipeline_calls_each():
     rows = [row[0] for row in ROWS if row[1].startswith("step:")][: len(STEPS)]
     assert rows == [f"tasks/{step}.py" for step in STEPS]
     called = {
-        node.func.id: node.lineno
+        node.func.id
         for node in ast.walk(ast.parse((ROOT / "flows/pipeline.py").read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
-    assert called.keys() >= set(STEPS)
+    assert called >= set(STEPS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)

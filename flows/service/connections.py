@@ -15,10 +15,10 @@ import uvloop
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from flows.hosting.prefect_app import LOOPBACK
 from schemas.errors import LtxFlowsError
 from schemas.settings import settings
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LARGEST_PORT = 65535
 SECONDS_FOR_LAST_ANSWERS = 3
 

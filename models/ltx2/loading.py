@@ -187,8 +187,10 @@ def _blocks_to_send_away(
 
 def _move(model: nn.Module, device: torch.device) -> None:
     """Move all weights to the device but those that only visit it, which are pinned, so that they travel fast."""
+    from models.weights.lora_linear import StoredLinear  # noqa: PLC0415
+
     for module in model.modules():
-        visitor = getattr(module, "visits", None) is not None
+        visitor = isinstance(module, StoredLinear) and module.visits is not None
         for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             if visitor and name == "weight":
                 tensor.data = tensor.data.pin_memory() if device.type == "cuda" else tensor.data
