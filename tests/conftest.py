@@ -1,5 +1,6 @@
 """Every test gets a home of its own: no test sees another's store, ledger or settings."""
 
+import gc
 import logging
 import os
 
@@ -9,6 +10,7 @@ from sqlalchemy import create_engine, text
 from schemas.settings import settings
 from tests.support import postgres as postgres_server
 from tests.support import s3 as s3_server
+from tests.support.prefect_database import PrefectDatabase
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read by torch here and in child processes: tests share the cores among processes
 
@@ -16,6 +18,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read by torch here and in child processes
 def pytest_collection_modifyitems(items):
     """Long files first: two processes then end at about the same time."""
     items.sort(key=lambda item: -sum(mark.kwargs["seconds"] for mark in item.iter_markers("slow")))
+
+
+def pytest_collection_finish():
+    """Look for garbage among what tests make, not among a million objects of imported modules, every time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -76,15 +84,23 @@ def ledger(request, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def prefect(tmp_path_factory):
-    """Prefect with its database in memory: flows of a test session need no server started by hand."""
+def prefect_database(tmp_path_factory):
+    """Prefect's empty database, for copies; all processes of a session share it."""
+    folder = tmp_path_factory.getbasetemp()
+    return PrefectDatabase(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory, prefect_database):
+    """Prefect with a database of its own: flows of a test session need no server started by hand."""
     from prefect import settings as names
     from prefect.settings import temporary_settings
 
-    database = "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
+    home = tmp_path_factory.mktemp("prefect") / "home"
+    database = f"sqlite+aiosqlite:///{prefect_database.copy_to(home)}"
     with temporary_settings(
         {
-            names.PREFECT_HOME: tmp_path_factory.mktemp("prefect"),
+            names.PREFECT_HOME: home,
             names.PREFECT_API_URL: None,
             names.PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
             names.PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 90,

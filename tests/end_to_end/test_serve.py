@@ -49,11 +49,12 @@ def request_body(folder):
 
 
 @pytest.fixture(scope="module")
-def killed(folder, request_body):
-    """A service killed while one request trained and two waited; and the requests."""
+def killed(folder, request_body, prefect_database):
+    """A service killed while one request trained and one waited; and the requests."""
+    prefect_database.copy_to(folder / "home" / "prefect")
     service = Service(folder / "home", folder / "files")
     try:
-        requests = [service.submit("audio-extend-prefix", request_body) for _ in range(3)]
+        requests = [service.submit("audio-extend-prefix", request_body) for _ in range(2)]
         until(service.trains)
         service.kill()
         yield service, requests
@@ -63,7 +64,7 @@ def killed(folder, request_body):
 
 @pytest.fixture(scope="module")
 def service(killed, request_body):
-    """The same one, started again, when all three have ended."""
+    """The same one, started again, when both have ended."""
     service, requests = killed
     until(lambda: service.processes() == [])
     service.start()
@@ -80,8 +81,8 @@ def test_killed_it_leaves_no_process_behind(killed):
 
 
 def test_started_again_it_finishes_what_was_running_and_what_was_queued(service):
-    assert [run["state"]["name"] for run in service.runs] == ["Completed"] * 3
-    assert [run["run_count"] for run in service.runs] == [2, 1, 1]  # the first went on as the same run
+    assert [run["state"]["name"] for run in service.runs] == ["Completed"] * 2
+    assert [run["run_count"] for run in service.runs] == [2, 1]  # the first went on as the same run
 
 
 def test_what_was_running_goes_first(service):
@@ -95,9 +96,9 @@ def test_each_run_is_billed_once(service):
 
 
 def test_each_client_gets_its_result(service):
-    assert [result.status_code for result in service.results] == [200] * 3
+    assert [result.status_code for result in service.results] == [200] * 2
     assert {result.headers["x-fal-billable-units"] for result in service.results} == {"100"}
-    assert len({result.json()["lora_file"]["url"] for result in service.results}) == 3
+    assert len({result.json()["lora_file"]["url"] for result in service.results}) == 2
 
 
 def test_the_finished_steps_of_the_killed_run_came_from_the_cache(service):
@@ -238,7 +239,7 @@ def test_steps_that_came_from_the_cache_are_seen_to(service, browser):
 
 @needs_chromium
 def test_the_history_page_lists_the_requests_and_plays_a_preview(service, browser):
-    assert browser.history().count("audio-extend-prefix") >= 3
+    assert browser.history().count("audio-extend-prefix") >= 2
     assert browser.seconds_played(service.results[0].headers["x-fal-request-id"]) > 0
 
 
@@ -308,6 +309,7 @@ def test_the_stock_python_client_uploads_in_parts_what_a_request_then_names(serv
     assert (plan.status_code, plan.json().get("kept")) == (200, 2)
 
 
+@pytest.mark.long
 @needs_node
 def test_the_stock_javascript_client_does_the_same_through_the_proxy_route_with_an_upload(service, asked):
     origin = service.urls["history"].rstrip("/")

@@ -122,10 +122,11 @@ def silent_request(folder):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Both prefix endpoints at once, with two runs that must fail, and what was left when all had ended."""
+def runs(tmp_path_factory, prefect_database):
+    """Both prefix endpoints at once, with a run that must fail, and what was left when all had ended."""
     folder = tmp_path_factory.mktemp("runs")
     home = folder / "home"
+    prefect_database.copy_to(home / "prefect")
     requests = {
         "extend-prefix": video_request(folder),
         "audio-extend-prefix": audio_request(folder),
@@ -135,12 +136,7 @@ def runs(tmp_path_factory):
         (folder / f"{name}.json").write_text(json.dumps(body))
     started = {
         name: command(home, "run", name, folder / f"{name}.json", "--output", folder / "out") for name in GOOD
-    } | {
-        "silent": command(home, "run", "extend-prefix", folder / "silent.json"),
-        "nowhere": command(
-            home, "run", "extend-prefix", folder / "extend-prefix.json", LTX_FLOWS_BASE_MODEL=str(folder / "nowhere")
-        ),
-    }
+    } | {"silent": command(home, "run", "extend-prefix", folder / "silent.json")}
     ended = {name: finished(process) for name, process in started.items()}
     left = living(home)
     assert {name: ended[name][0] for name in GOOD} == dict.fromkeys(GOOD, 0), ended
@@ -314,8 +310,11 @@ def test_data_that_is_wrong_ends_the_run_with_422_and_costs_nothing(runs):
     assert sorted(row["endpoint"] for row in rows) == sorted(GOOD)
 
 
+@pytest.mark.long
 def test_a_base_model_that_is_not_there_is_one_line_that_says_what_to_do(runs):
-    code, out, err = runs["all"]["nowhere"]
+    folder = runs["folder"]
+    request, nowhere = folder / "extend-prefix.json", str(folder / "nowhere")
+    code, out, err = finished(command(runs["home"], "run", "extend-prefix", request, LTX_FLOWS_BASE_MODEL=nowhere))
     assert (code, out) == (1, "")
     assert "nowhere" in err.splitlines()[-1]
     assert "is neither a folder nor the id of a model on the Hub" in err.splitlines()[-1]

@@ -1,6 +1,5 @@
 """The base model of the settings, as the steps of a run share it."""
 
-import os
 import subprocess
 import sys
 
@@ -9,10 +8,25 @@ from models.ltx2.bundle import TINY_FOLDER
 
 
 def test_two_processes_that_need_the_tiny_base_build_it_once(home):
-    environment = {**os.environ, "LTX_FLOWS_BASE_MODEL": "tiny"}
-    code = "from tasks.base_model import base; print(base().location)"
-    pipe = subprocess.PIPE
-    others = [subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=pipe, text=True) for _ in range(2)]
-    assert {other.communicate(timeout=100)[0].strip() for other in others} == {str(home / "base" / TINY_FOLDER)}
+    code = """
+import multiprocessing
+import diffusers, transformers, models.ltx2.tiny  # once for both
+
+processes = multiprocessing.get_context("fork")
+together, told = processes.Barrier(2), processes.Queue()
+
+def build():
+    from tasks.base_model import base
+
+    together.wait()
+    told.put(base().location)
+
+both = [processes.Process(target=build) for _ in range(2)]
+[process.start() for process in both]
+print(told.get(), told.get())
+[process.join() for process in both]
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True).stdout
+    assert told.split() == [str(home / "base" / TINY_FOLDER)] * 2
     assert [path.name for path in (home / "base").iterdir()] == [TINY_FOLDER]
     assert tiny.is_whole(home / "base" / TINY_FOLDER)

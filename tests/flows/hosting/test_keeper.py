@@ -24,6 +24,7 @@ def alone(monkeypatch):
     monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
 
 
+@pytest.mark.long  # its migrations take ten seconds
 def test_it_takes_postgresql_by_one_setting_asks_for_its_password_and_ends_with_its_last_user(
     postgresql, alone, home, monkeypatch
 ):

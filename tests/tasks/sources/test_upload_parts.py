@@ -271,7 +271,16 @@ def clients(machines):
         yield first, second
 
 
-@pytest.mark.slow(seconds=30)
+EVERYWHERE = [
+    ("s3", "postgresql"),
+    ("local", "sqlite"),
+    pytest.param("s3", "sqlite", marks=pytest.mark.long),
+    pytest.param("local", "postgresql", marks=pytest.mark.long),
+]
+
+
+@pytest.mark.slow(seconds=15)
+@pytest.mark.parametrize(("kind", "ledger"), EVERYWHERE, indirect=True)
 def test_parts_may_go_to_either_of_two_machines_and_be_completed_on_both(machines, clients):
     first, second = clients
     links = first.post("/storage/upload/initiate-multipart", json={"file_name": "clips.zip"}).json()

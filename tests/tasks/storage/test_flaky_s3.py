@@ -14,6 +14,7 @@ from tasks.sources.fetch import fetch
 from tasks.storage.folder import Place, time_for
 from tasks.storage.store import store
 from tests.support.flaky import Flaky
+from tests.support.sweeps import swept
 
 LARGE = bytes(range(256)) * 4096 * 20  # 20 MiB: three parts
 
@@ -32,7 +33,7 @@ def flaky(s3, s3_endpoint, monkeypatch):
         s3fs.S3FileSystem.clear_instance_cache()
 
 
-@pytest.mark.parametrize("share", [0.05, 0.3])
+@pytest.mark.parametrize("share", swept([0.05, 0.3], short=1))
 def test_everything_that_a_store_does_comes_to_its_end(flaky, share, tmp_path):
     flaky.share = share
     artifacts = []
@@ -49,7 +50,7 @@ def test_everything_that_a_store_does_comes_to_its_end(flaky, share, tmp_path):
     assert flaky.failed > share * flaky.asked / 3
 
 
-@pytest.mark.parametrize("share", [0.05, 0.3])
+@pytest.mark.parametrize("share", swept([0.05, 0.3], short=1))
 def test_training_data_come_whole_and_go_on_where_they_broke_off(flaky, s3, share):
     s3.pipe("data/clips.zip", LARGE)
     flaky.share = share

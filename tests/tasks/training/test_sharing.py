@@ -51,6 +51,7 @@ def shared():
     return sorted(file.address.split("/", 2)[2] for file in store().place.files("checkpoints"))
 
 
+@pytest.mark.long  # two machines
 def test_a_lost_machines_training_goes_on_on_another_one_and_ends_in_the_same_bytes(latents, tmp_path, monkeypatch):
     machine(monkeypatch, tmp_path / "whole")
     whole = trained(latents)
