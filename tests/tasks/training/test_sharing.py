@@ -15,7 +15,7 @@ from tasks.manifests import EncodedSample, LatentFile, Latents
 from tasks.storage.store import store
 from tasks.training.job import Previewed, Saved, Started
 from tasks.training.sharing import Sharing
-from tests.tasks.training.test_training import PLAN, SHORT, bytes_of, children, published, trained
+from tests.support.trainings import PLAN, SHORT, bytes_of, children, published, trained
 
 pytestmark = pytest.mark.slow(seconds=40)
 
