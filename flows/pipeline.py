@@ -68,7 +68,7 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     (matched, clips), openings = together(
         lambda: training_data(endpoint, request, plan, used), lambda: opening_media(request, preview_plan, used)
     )
-    report = dataset_report(matched, clips, bucket, (*request.notes, *openings.warnings), plan)
+    report = dataset_report(matched, clips, bucket, (*request.notes, *map(str, openings.warnings)))
     dataset_card(report)
     model, computed = base_model_of(settings().base_model), precision()
     latents = encode(
@@ -106,7 +106,7 @@ def opening_media(request: TrainRequest, plan: Plan, used: Usage) -> Fitted:
     """The fitted files of validation samples, from which previews are generated."""
     previews = with_media(request.previews, plan.given_tracks, download)
     used.note(*(given.file for preview in previews for given in preview.given))
-    fitted: Fitted = fit_previews(previews, plan, request.preview_bucket, request.fitting)
+    fitted: Fitted = fit_previews(previews, plan, request.preview_bucket, request.preview_fitting)
     return fitted
 
 

@@ -11,8 +11,10 @@ from schemas.request import TrainRequest
 from tasks.dataset.archive import extract_archive
 from tasks.dataset.inspect import inspect
 from tasks.dataset.matching import match_samples
+from tasks.dataset.order import Order
 from tasks.dataset.preview_rules import settle_given, with_media
 from tasks.dataset.rules import settle
+from tasks.dataset.suggestions import won_back
 from tasks.manifests import Fitted, Matched
 from tasks.media.workers import each
 from tasks.reports.dataset_report import dataset_report
@@ -32,16 +34,19 @@ def plan_run(endpoint: Endpoint[Any], request: TrainRequest) -> PlanAnswer:
     )
     report = dataset_report(matched, fitted, bucket, request.notes)
     price = endpoint.price(request.number_of_steps)
-    return PlanAnswer(**report.model_dump(exclude={"ignored"}), billable_units=price.billable_units, usd=price.usd)
+    known = report.model_dump(exclude={"files": {"__all__": {"audio": {"gain"}}}})  # gains are found by decoding
+    return PlanAnswer(**known, billable_units=price.billable_units, usd=price.usd)
 
 
 def _training_data(endpoint: Endpoint[Any], request: TrainRequest, plan: Plan) -> tuple[Matched, Fitted]:
     archive = fetch(request.training_data_url, TRAINING_DATA)
     matched = match_samples(extract_archive(archive), endpoint.layout)
-    inspected = inspect(matched.samples, request.bucket, plan.tracks, request.fitting)
-    return matched, settle(matched.samples, inspected, request.bucket, plan.tracks, request.fitting)
+    order = Order(request.bucket, plan.tracks, request.fitting)
+    inspected = inspect(matched.samples, order)
+    settled = settle(matched.samples, inspected, order)
+    return matched, settled.model_copy(update={"wins": won_back(matched.samples, inspected, settled, order)})
 
 
 def _check_previews(request: TrainRequest, plan: Plan) -> None:
     previews = with_media(request.previews, plan.given_tracks, fetch)
-    each(lambda preview: settle_given(preview, plan, request.preview_bucket, request.fitting), previews)
+    each(lambda preview: settle_given(preview, plan, request.preview_bucket, request.preview_fitting), previews)

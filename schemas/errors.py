@@ -74,12 +74,12 @@ class MachineNotReady(LtxFlowsError):
 class MissingTool(MachineNotReady):
     """A missing program from the operating system's packages."""
 
-    def __init__(self, tool: str, package: str) -> None:
-        super().__init__(tool, package)
-        self.tool, self.package = tool, package
+    def __init__(self, tool: str, package: str, otherwise: str = "") -> None:
+        super().__init__(tool, package, otherwise)
+        self.tool, self.package, self.otherwise = tool, package, otherwise
 
     def __str__(self) -> str:
-        return f"{self.tool} is not installed; type: apt-get install {self.package}"
+        return f"{self.tool} is not installed; type: apt-get install {self.package}{self.otherwise}"
 
 
 class BaseModelUnavailable(MachineNotReady):

@@ -4,10 +4,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.units import audio_steps
+from schemas.units import FRAMES_PER_STEP, audio_steps
 
 Modality = Literal["video", "audio"]
 Role = Literal["target", "reference", "mask"]
+
+FRAME_COUNTS = tuple(range(9, 122, FRAMES_PER_STEP))  # of buckets and prefixes: 8k+1
+LEAST_SECONDS = 0.5  # of a bucket of sound
 
 
 class Frozen(BaseModel):
@@ -44,13 +47,28 @@ class Bucket(Frozen):
         return Bucket.of(self.picture.model_copy(update={"fps": fps})) if self.picture else self
 
 
+class ShorterPreview(Frozen):
+    """A change of one parameter of the request, and the length that its previews would then have."""
+
+    parameter: str
+    value: int | float
+    seconds: float
+
+
 class FitOptions(Frozen):
-    """The user's options for fitting clips to the bucket."""
+    """The user's options for fitting clips to the bucket, and what else the request could have asked for.
+
+    Remedies and suggestions name only changes that the request would accept.
+    """
 
     auto_scale: bool = False
     normalize: bool = True
     preserve_pitch: bool = True
     split_above_seconds: float | None = None  # None: long clips are not split into scenes
+    frame_counts: tuple[int, ...] = FRAME_COUNTS  # that number_of_frames may have
+    least_seconds: float = LEAST_SECONDS  # that audio_duration_seconds may have
+    shorter_previews: tuple[ShorterPreview, ...] = ()
+    sound_remedy: str = "add one"  # for a clip without an audio track
 
 
 class MediaFile(Frozen):

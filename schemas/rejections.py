@@ -173,8 +173,9 @@ class NothingFound(DataRejected):
     """An archive that holds no sample at all."""
 
     type = "archive_file_count_below_minimum"
-    message = "{file}: no sample found; wanted files of type {supported_extensions}"
+    message = "{file}: no sample found; wanted files {names}of type {supported_extensions}"
     supported_extensions: tuple[str, ...]
+    names: str = ""
     min_count: int = 1
     provided_count: int = 0
 
@@ -194,8 +195,9 @@ class SilentClip(DataRejected):
     """A clip that must carry sound has no audio track."""
 
     type = "feature_not_supported"
-    message = "{file}: the {role} clip has no audio track"
+    message = "{file}: the {role} clip has no audio track; {remedy}"
     role: str
+    remedy: str = "add one"
 
 
 @dataclass(eq=False)
@@ -206,7 +208,11 @@ class NothingLeft(DataRejected):
     message = "All training {plural} are too short to be trainable: {skipped}"
     kind: str
     plural: str
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...]  # every sample with its reason
+    reasons: tuple[str, ...]  # the first different ones, each with the samples that it is of
+
+    def __str__(self) -> str:
+        return self.message.format(plural=self.plural, skipped="; ".join(self.reasons))
 
 
 @dataclass(eq=False)

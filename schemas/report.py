@@ -22,7 +22,7 @@ class AudioWindow(Frozen):
     start_seconds: float  # on the file's own clock
     seconds: float
     stretch: float  # 2.0: twice as long
-    gain: float
+    gain: float | None = None  # None in the answer of `plan`, which decodes nothing
 
 
 class VideoWindow(Frozen):
@@ -44,6 +44,26 @@ class FileOutcome(Frozen):
     video: VideoWindow | None = None
     audio: AudioWindow | None = None
     warnings: list[str] = Field(default_factory=list)
+
+
+class Remark(Frozen):
+    """A warning of one sample. Those of one kind share a line of the report; the rows of their files keep each."""
+
+    sample: str
+    text: str
+    kind: str = ""  # left empty: the text itself
+    role: Role | None = None  # of the file it is about; None: of all
+
+    def __str__(self) -> str:
+        return f"{self.sample}: {self.text}"
+
+
+class Ignored(Frozen):
+    """A file of the archive that no sample uses, and why; one that was meant as a caption has the wrong name."""
+
+    file: str
+    reason: str
+    meant_as_caption: bool = False
 
 
 class Suggestion(Frozen):
@@ -72,14 +92,9 @@ class DatasetReport(BaseModel):
     files: list[FileOutcome] = Field(default_factory=list)
 
 
-class PlanAnswer(BaseModel):
-    """What `ltx-flows plan` prints."""
+class PlanAnswer(DatasetReport):
+    """What `ltx-flows plan` prints: the report, as far as probes tell it, and the price."""
 
-    kept: int
-    skipped: list[Skipped]
-    warnings: list[str]
-    samples: list[PlannedSample]
-    bucket: Bucket
     billable_units: int
     usd: Decimal
 

@@ -5,15 +5,16 @@ fields is a validator on the later of them, so that one wrong field does not hid
 Source: the API pages of fal-ai/ltx23-trainer-v2, where every field is described.
 """
 
+import re
 from typing import Annotated, Any, Literal, LiteralString
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from schemas.media import Bucket, FitOptions, Modality, Picture, Role
+from schemas.media import FRAME_COUNTS, Bucket, FitOptions, Modality, Picture, Role
 from schemas.plan import Track
 from schemas.rejections import Loc
-from schemas.units import LONGEST_PREVIEW_FRAMES, audio_steps, snap_frames
+from schemas.units import audio_steps, snap_frames
 
 Rank = Literal[8, 16, 32, 64, 128]
 Resolution = Literal["low", "medium", "high"]
@@ -22,12 +23,17 @@ FrameRate = Annotated[int, Field(ge=8, le=60)]
 Frames = Annotated[int, Field(ge=9, le=121)]
 
 LONGEST_URL = 4096  # but for `data:`, which holds the file itself
-LINE_ENDS_AND_TABS = "\n\r\t"
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # but for line ends and tabs
 
 SIZES: dict[str, dict[str, tuple[int, int]]] = {  # (width, height)
     "low": {"16:9": (512, 288), "1:1": (512, 512), "9:16": (288, 512)},
     "medium": {"16:9": (768, 448), "1:1": (768, 768), "9:16": (448, 768)},
     "high": {"16:9": (960, 544), "1:1": (960, 960), "9:16": (544, 960)},
+}
+
+NEVER_SPLIT = {
+    "split_input_into_scenes": "scenes are not split in this mode; provide pre-split clips",
+    "split_input_duration_threshold": "no clip is split in this mode",
 }
 
 NEGATIVE_PROMPT = (
@@ -48,10 +54,10 @@ def refuse(kind: LiteralString, message: str, **context: Any) -> PydanticCustomE
 
 def _no_controls(text: str) -> str:
     """The text, unless it holds a control character: databases refuse some of them, terminals obey others."""
-    found = next((each for each in text if ord(each) < 32 or 127 <= ord(each) < 160), None)
-    if found is not None and found not in LINE_ENDS_AND_TABS:
-        place = text.index(found)
-        raise refuse("string_not_text", f"has a control character ({found!r}) at position {place}; remove it")
+    if found := CONTROLS.search(text):
+        raise refuse(
+            "string_not_text", f"has a control character ({found[0]!r}) at position {found.start()}; remove it"
+        )
     return text
 
 
@@ -146,9 +152,34 @@ class TrainRequest(Form):
         raise NotImplementedError
 
     @property
+    def preview_fitting(self) -> FitOptions:
+        """Options for fitting the files of validation samples."""
+        return self.fitting
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        """The fields that have no effect in this request, each with the reason."""
+        return {}
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the dataset report on the request itself: fields that are accepted and have no effect."""
-        return ()
+        """Notes for the dataset report on the request itself: fields that were set and have no effect."""
+        fields: dict[str, list[str]] = {}
+        for name, reason in self.without_effect.items():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                fields.setdefault(reason, []).append(name)
+        return tuple(
+            f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} ignored: {reason}"
+            for reason, names in fields.items()
+        )
+
+    def allows(self, field: str, value: Any) -> bool:
+        """Whether the request would be accepted with another value of one field (docs/media-rules.md, reading 21)."""
+        try:
+            type(self).model_validate(self.model_dump() | {field: value})
+        except ValidationError:
+            return False
+        return True
 
     @property
     def previews(self) -> tuple[ValidationSample, ...]:
@@ -205,46 +236,24 @@ class VideoTrainRequest(TrainRequest):
             normalize=self.audio_normalize,
             preserve_pitch=self.audio_preserve_pitch,
             split_above_seconds=self.split_input_duration_threshold if self._splits() else None,
+            frame_counts=tuple(count for count in FRAME_COUNTS if self.allows("number_of_frames", count)),
         )
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        if self.split_input_into_scenes and not self._splits():
-            return ("split_input_into_scenes is ignored: scenes are not split in this mode; provide pre-split clips",)
-        return ()
+    def without_effect(self) -> dict[str, str]:
+        found = {} if self._can_split() else dict(NEVER_SPLIT)
+        if self._can_split() and not self.split_input_into_scenes:
+            found["split_input_duration_threshold"] = "split_input_into_scenes is off"
+        if not self.auto_scale_input:
+            found["audio_preserve_pitch"] = "sound is stretched only with auto_scale_input"
+        return found
+
+    def _can_split(self) -> bool:
+        """Whether this mode splits clips: where samples have several files, none does."""
+        return bool(type(self).model_fields["split_input_into_scenes"].default)
 
     def _splits(self) -> bool:
-        """Whether clips are split: only in modes that do so by default; where samples have several files, none does."""
-        return self.split_input_into_scenes and bool(type(self).model_fields["split_input_into_scenes"].default)
-
-
-class AudioTrainRequest(VideoTrainRequest):
-    """What every audio-only endpoint accepts. Video fields are accepted, too, and have no effect."""
-
-    audio_duration_seconds: float = Field(
-        5.0, ge=0.5, le=60, title="Clip length", description="Seconds, 0.5 to 60; shorter clips are skipped."
-    )
-
-    @property
-    def bucket(self) -> Bucket:
-        return Bucket(seconds=self.audio_duration_seconds)
-
-    @property
-    def preview_bucket(self) -> Bucket:
-        return Bucket(seconds=preview_seconds(self.audio_duration_seconds, self.validation_frame_rate))
-
-    @property
-    def fitting(self) -> FitOptions:
-        return FitOptions(normalize=self.audio_normalize, preserve_pitch=self.audio_preserve_pitch)
-
-
-def preview_seconds(duration: float, frame_rate: int) -> float:
-    """Length of an audio-only preview: the bucket, but at most 121 frames of the preview frame rate.
-
-    Source: docs/media-rules.md, reading 8.
-    """
-    frames = min(LONGEST_PREVIEW_FRAMES, snap_frames(int(duration * frame_rate)))
-    return frames / frame_rate
+        return self.split_input_into_scenes and self._can_split()
 
 
 def opening_steps(seconds: float) -> int:

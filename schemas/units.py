@@ -8,6 +8,7 @@ LONGEST_PREVIEW_FRAMES = 121
 LATENT_CELL = 32  # pixels of a latent cell's side
 FRAMES_PER_STEP = 8
 AUDIO_STEPS_PER_SECOND = 25
+WHITE_ABOVE = 127  # of a mask's luma, 0 to 255
 CODEC_PADDING_SECONDS = 0.020  # encoders shift and pad by up to one packet; such a deficit is not "too short"
 
 

@@ -10,7 +10,10 @@ from schemas.media import Bucket, Clip, FitOptions, FittedAudio, FittedSample, F
 from schemas.plan import Plan, Track
 from schemas.preview import PreviewSample
 from schemas.rejections import TRAINING_DATA, Loc, UnreadableClip
+from schemas.report import Remark
+from schemas.units import WHITE_ABOVE
 from tasks.dataset.inspect import inspect
+from tasks.dataset.order import Order
 from tasks.dataset.preview_rules import settle_given
 from tasks.dataset.rules import settle
 from tasks.dataset.suggestions import won_back
@@ -24,19 +27,18 @@ from tasks.storage.memo import remembered
 from tasks.storage.store import key_of, store
 
 VERSION = 3  # of what a check finds
-HALF = 127  # of luma: what is above is white
 THUMBNAIL = 16  # pixels a side: decoding is what is checked, not the picture
 CHECK_RATE = 16_000  # of LTX-2's audio encoder: its peak is what counts
 Shown = Callable[[int, int], None]
 
 
-@step("fit", version=4)
+@step("fit", version=5)
 def fit(samples: tuple[Sample, ...], bucket: Bucket, tracks: tuple[Track, ...], fitting: FitOptions) -> Fitted:
     """Samples -> the frames and sound seen of each; samples that are too short are skipped with their reason."""
     return fit_samples(samples, bucket, tracks, fitting, Progress("fit", "Clips checked"))
 
 
-@step("fit-previews", version=5)
+@step("fit-previews", version=6)
 def fit_previews(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: FitOptions) -> Fitted:
     """Validation samples -> the frames and sound given of each."""
     return fit_all_given(previews, plan, bucket, fitting)
@@ -74,8 +76,9 @@ def fit_samples(
         Rejections, UnreadableClip, UnsupportedFile, SilentClip, NothingLeft: as `inspect` and `settle`; or a clip
             breaks off.
     """
-    inspected = inspect(samples, bucket, tracks, fitting)
-    settled = settle(samples, inspected, bucket, tracks, fitting)
+    order = Order(bucket, tracks, fitting)
+    inspected = inspect(samples, order)
+    settled = settle(samples, inspected, order)
     names = {file.sha256: file.name for sample in samples for file in sample.files.values()}
     parts = [part for sample in settled.samples for part in _parts(sample, names)]
     checks = each(lambda part: _check(part, fitting.normalize), parts, progress)
@@ -84,29 +87,24 @@ def fit_samples(
         samples=tuple(_as_checked(sample, checked) for sample in settled.samples),
         skipped=settled.skipped,
         warnings=(*settled.warnings, *_remarks(parts, checks)),
-        wins=won_back(samples, inspected, settled, bucket, tracks, fitting),
+        wins=won_back(samples, inspected, settled, order),
     )
 
 
 def fit_all_given(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: FitOptions) -> Fitted:
-    """Settle all validation samples and check that their files decode; none is ever skipped."""
+    """Settle all validation samples and check that their files decode; none is ever skipped.
+
+    Raises:
+        Rejections, ClipTooShort, SilentClip, UnreadableClip, UnsupportedFile: each names its request field.
+    """
     fitted = each(lambda preview: _fit_given(preview, plan, bucket, fitting), previews)
     warnings = tuple(remark for _, remarks in fitted for remark in remarks)
     return Fitted(samples=tuple(sample for sample, _ in fitted), skipped=(), warnings=warnings)
 
 
-def fit_given(preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: FitOptions) -> FittedSample:
-    """Settle a validation sample and check that its files decode.
-
-    Raises:
-        Rejections, ClipTooShort, SilentClip, UnreadableClip, UnsupportedFile: each names its request field.
-    """
-    return _fit_given(preview, plan, bucket, fitting)[0]
-
-
 def _fit_given(
     preview: PreviewSample, plan: Plan, bucket: Bucket, fitting: FitOptions
-) -> tuple[FittedSample, tuple[str, ...]]:
+) -> tuple[FittedSample, tuple[Remark, ...]]:
     settled = settle_given(preview, plan, bucket, fitting)
     parts = [
         _Part(preview.name, given.track.role, content, given.file.name, given.where)
@@ -118,9 +116,12 @@ def _fit_given(
     return _as_checked(settled, checked), _remarks(parts, checks)
 
 
-def _remarks(parts: Sequence[_Part], checks: Sequence[Check]) -> tuple[str, ...]:
-    pairs = zip(parts, checks, strict=True)
-    return tuple(f"{part.sample}: the {part.role}{text}" for part, check in pairs for text in check.remarks)
+def _remarks(parts: Sequence[_Part], checks: Sequence[Check]) -> tuple[Remark, ...]:
+    return tuple(
+        Remark(sample=part.sample, role=part.role, text=f"the {part.role}{text}")
+        for part, check in zip(parts, checks, strict=True)
+        for text in check.remarks
+    )
 
 
 def _parts(sample: FittedSample, names: Mapping[str, str]) -> list[_Part]:
@@ -148,7 +149,7 @@ def _decode(part: _Part, normalize: bool) -> Check:
                 return Check(gain=peak_gain(wave) if normalize else 1.0, remarks=remark)
             if part.role == "mask":
                 frames, whole = decode_held(path, part.content, name=part.file)
-                return Check(mask_frames=whole, remarks=_mask_remarks(frames[..., 0] > HALF))
+                return Check(mask_frames=whole, remarks=_mask_remarks(frames[..., 0] > WHITE_ABOVE))
             filters = small(part.content.filters, THUMBNAIL, "neighbor")  # nobody looks at it
             size = {"filters": filters, "width": THUMBNAIL, "height": THUMBNAIL}
             decode_video(path, part.content.model_copy(update=size), name=part.file)

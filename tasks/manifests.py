@@ -6,7 +6,7 @@ A manifest that names a missing file is refused as it is read back, and so count
 from pydantic import model_validator
 
 from schemas.media import FittedSample, Frozen, MediaFile, Modality, Role, Sample, Skipped
-from schemas.report import Suggestion
+from schemas.report import Ignored, Remark, Suggestion
 from schemas.result import Billing, File, TrainingResult
 from tasks.storage.store import Artifact, media_address, store
 
@@ -39,8 +39,8 @@ class Matched(Frozen):
 
     samples: tuple[Sample, ...]
     captions: dict[str, str]  # by the sample's name, the file's
-    ignored: tuple[str, ...]
-    warnings: tuple[str, ...]
+    ignored: tuple[Ignored, ...]
+    warnings: tuple[Remark, ...]
 
 
 class Fitted(Frozen):
@@ -48,7 +48,7 @@ class Fitted(Frozen):
 
     samples: tuple[FittedSample, ...]
     skipped: tuple[Skipped, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Remark, ...]
     wins: tuple[Suggestion, ...] = ()
 
 

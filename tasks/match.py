@@ -6,7 +6,7 @@ from tasks.manifests import Extracted, Matched
 from tasks.step import step
 
 
-@step("match", version=3)
+@step("match", version=4)
 def match(extracted: Extracted, layout: Layout) -> Matched:
     """Files -> samples; all faults of the archive are raised together."""
     return match_samples(extracted, layout)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from models.ltx2.spec import FRAMES_PER_AUDIO_STEP, HOP, SAMPLE_RATE
 from schemas.errors import ConditionError
-from schemas.units import FRAMES_PER_STEP, LATENT_CELL, video_frames
+from schemas.units import FRAMES_PER_STEP, LATENT_CELL, WHITE_ABOVE, video_frames
 
 POSITIONS_KEPT = 32  # of the grids asked for last: every step of a training asks for the same few
 
@@ -65,7 +65,7 @@ def reference_positions(
 
 def white_pixels(frames: Tensor) -> Tensor:
     """A decoded mask, uint8 [F, H, W, 3] in grey -> bool [F, H, W], True where its luma is above a half."""
-    return frames[..., 0] > 127
+    return frames[..., 0] > WHITE_ABOVE
 
 
 def regenerated_cells(white: Tensor) -> Tensor:

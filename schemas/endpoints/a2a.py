@@ -4,11 +4,12 @@ from decimal import Decimal
 
 from pydantic import Field
 
+from schemas.audio_request import AudioTrainRequest
 from schemas.endpoint import Endpoint
 from schemas.layout import AUDIO_PAIRS
 from schemas.media import Bucket, Modality, Role
 from schemas.plan import Plan, Reference, generate
-from schemas.request import AudioTrainRequest, Url, ValidationSample
+from schemas.request import Url, ValidationSample
 
 
 class ReferenceSound(ValidationSample):

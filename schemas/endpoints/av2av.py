@@ -6,7 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from schemas.endpoint import Endpoint
 from schemas.layout import VIDEO_PAIRS
-from schemas.media import Bucket, Modality, Role
+from schemas.media import Bucket, FitOptions, Modality, Role
 from schemas.plan import Plan, Reference, generate
 from schemas.request import SIZES, Url, ValidationSample, VideoTrainRequest, refuse
 from schemas.units import FRAMES_PER_STEP, LATENT_CELL, snap_frames
@@ -27,7 +27,15 @@ class ReferenceClip(ValidationSample):
         return {("reference", "video"): "reference_video_url", ("reference", "audio"): sound}
 
 
-class VideoToVideo(VideoTrainRequest):
+class ReferenceTrainRequest(VideoTrainRequest):
+    """What endpoints accept whose validation samples bring a reference clip."""
+
+    @property
+    def preview_fitting(self) -> FitOptions:
+        return self.fitting.model_copy(update={"sound_remedy": "add one, or give a reference_audio_url with sound"})
+
+
+class VideoToVideo(ReferenceTrainRequest):
     """Train an in-context LoRA that turns a reference clip, picture and sound, into a target clip."""
 
     reference_downscale_factor: int = Field(
@@ -58,7 +66,8 @@ class VideoToVideo(VideoTrainRequest):
         sizes = {pair[0]: SIZES[info.data[pair[0]]][info.data[pair[1]]] for pair in known}
         fitting = [f for f in FACTORS if all(side % (f * LATENT_CELL) == 0 for size in sizes.values() for side in size)]
         if factor not in fitting:
-            shown = " and ".join(f"{name} {width}x{height}" for name, (width, height) in sizes.items())
+            wrong = {name: size for name, size in sizes.items() if any(side % (factor * LATENT_CELL) for side in size)}
+            shown = " and ".join(f"{name} {width}x{height}" for name, (width, height) in wrong.items())
             raise refuse(
                 "multiple_of",
                 f"{shown} divided by {factor} must have sides that are multiples of {LATENT_CELL}; "

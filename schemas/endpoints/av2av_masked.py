@@ -5,11 +5,11 @@ from decimal import Decimal
 from pydantic import Field
 
 from schemas.endpoint import Endpoint
-from schemas.endpoints.av2av import ReferenceClip
+from schemas.endpoints.av2av import ReferenceClip, ReferenceTrainRequest
 from schemas.layout import MASKED_PAIRS
 from schemas.media import Bucket, Modality, Role
 from schemas.plan import Mask, Plan, Reference, generate
-from schemas.request import Url, VideoTrainRequest
+from schemas.request import Url
 
 
 class MaskedClip(ReferenceClip):
@@ -22,7 +22,7 @@ class MaskedClip(ReferenceClip):
         return {("target", "video"): "video_url", ("mask", "video"): "mask_url", **super().media()}
 
 
-class MaskedVideoToVideo(VideoTrainRequest):
+class MaskedVideoToVideo(ReferenceTrainRequest):
     """Train a LoRA that regenerates the white region of a video, and its sound, after a reference clip."""
 
     validation: list[MaskedClip] = Field(

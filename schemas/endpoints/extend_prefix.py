@@ -1,5 +1,6 @@
 """/extend-prefix: continue a video forward in time, optionally with its sound."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated
 
@@ -7,10 +8,11 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from schemas.endpoint import Endpoint
 from schemas.layout import PLAIN_VIDEOS
-from schemas.media import Bucket, Modality, Role
+from schemas.media import FRAME_COUNTS, Bucket, FitOptions, Modality, Role
 from schemas.plan import Plan, Prefix, generate
 from schemas.request import Url, ValidationSample, VideoTrainRequest, opening_steps, refuse
 from schemas.units import FRAMES_PER_STEP, snap_frames, video_steps
+from schemas.wording import either
 
 
 def _whole_steps(frames: int) -> int:
@@ -56,33 +58,52 @@ class ExtendPrefix(VideoTrainRequest):
     @classmethod
     def _leaves_a_continuation(cls, prefix: int, info: ValidationInfo) -> int:
         if "number_of_frames" in info.data:
-            _shorter_than(prefix, "number_of_frames", info.data["number_of_frames"])
+            _shorter_than(prefix, "number_of_frames", info.data)
         return prefix
 
     @field_validator("validation")
     @classmethod
     def _leaves_a_preview(cls, validation: list[Opening], info: ValidationInfo) -> list[Opening]:
         if validation and {"conditioning_frames", "validation_number_of_frames"} <= info.data.keys():
-            _shorter_than(
-                info.data["conditioning_frames"],
-                "validation_number_of_frames",
-                info.data["validation_number_of_frames"],
-            )
+            _shorter_than(info.data["conditioning_frames"], "validation_number_of_frames", info.data)
         return validation
 
+    @property
+    def fitting(self) -> FitOptions:
+        remedy = "add one or turn off with_audio"
+        return super().fitting.model_copy(update={"sound_remedy": remedy})
 
-def _shorter_than(prefix: int, clip_field: str, clip_frames: int) -> None:
-    snapped = snap_frames(clip_frames)
+    @property
+    def without_effect(self) -> dict[str, str]:
+        found = super().without_effect
+        if not self.with_audio:
+            found |= dict.fromkeys(("audio_normalize", "audio_preserve_pitch"), "sound is not used without with_audio")
+        return found
+
+
+def _shorter_than(prefix: int, clip_field: str, data: Mapping[str, int]) -> None:
+    frames = data[clip_field]
+    snapped = snap_frames(frames)
     if prefix >= snapped:
-        shown = f"{clip_frames}" if clip_frames == snapped else f"{clip_frames}, snapped down to {snapped}"
+        shown = f"{frames}" if frames == snapped else f"{frames}, snapped down to {snapped}"
         raise refuse(
             "less_than",
-            f"{prefix} frames leave nothing to generate: {clip_field} is {shown}; "
-            f"lower conditioning_frames below {snapped} or raise {clip_field}",
+            f"{prefix} frames leave nothing to generate: {clip_field} is {shown}; {_remedy(prefix, clip_field, data)}",
             field="conditioning_frames",
             value=prefix,
             lt=snapped,
         )
+
+
+def _remedy(prefix: int, clip_field: str, data: Mapping[str, int]) -> str:
+    """Values within the bounds that leave something to generate; previews may need a change of their own."""
+    lower, higher = snap_frames(data[clip_field]) - FRAMES_PER_STEP, prefix + FRAMES_PER_STEP
+    ways = [f"lower conditioning_frames to {lower}"] if lower >= FRAME_COUNTS[0] else []
+    ways += [f"raise {clip_field} to {higher}"] if higher <= FRAME_COUNTS[-1] else []
+    both = f"lower conditioning_frames to {FRAME_COUNTS[0]} and raise {clip_field} to {FRAME_COUNTS[1]}"
+    preview = snap_frames(data.get("validation_number_of_frames", FRAME_COUNTS[-1]))
+    also = f"; for validation samples validation_number_of_frames, now {preview}, must exceed the prefix, too"
+    return (either(ways) or both) + (also if preview <= prefix and clip_field == "number_of_frames" else "")
 
 
 def plan(request: ExtendPrefix, bucket: Bucket) -> Plan:

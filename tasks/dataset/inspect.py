@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from schemas.media import Bucket, FitOptions, MediaFile, Modality, Role, Sample
+from schemas.media import MediaFile, Modality, Role, Sample
 from schemas.plan import Track
 from schemas.rejections import (
     TRAINING_DATA,
@@ -11,6 +11,7 @@ from schemas.rejections import (
     UnreadableClip,
     UnsupportedFile,
 )
+from tasks.dataset.order import Order
 from tasks.dataset.scenes import Inspected, find_scenes
 from tasks.media.probe import VERSION, Probe, probe
 from tasks.media.workers import each
@@ -25,8 +26,10 @@ def modalities_of(role: Role, tracks: Iterable[Track]) -> tuple[Modality, ...]:
     return tuple(track.modality for track in tracks if track.role == role)
 
 
-def look(file: MediaFile, role: Role, wanted: Sequence[Modality], where: Loc = TRAINING_DATA) -> Probe:
-    """Probe of a file, if the file can play its role.
+def look(
+    file: MediaFile, role: Role, wanted: Sequence[Modality], sound_remedy: str, where: Loc = TRAINING_DATA
+) -> Probe:
+    """Probe of a file, if the file can play its role; `sound_remedy` is for one that lacks an audio track.
 
     Raises:
         UnreadableClip: it is no media file, or has no picture where one is needed.
@@ -43,7 +46,7 @@ def look(file: MediaFile, role: Role, wanted: Sequence[Modality], where: Loc = T
     if "video" in wanted and role != "mask" and found.video and found.video.still:
         raise UnsupportedFile(file.name, "video", VIDEO_FORMATS, "it is an image", where=where)
     if "audio" in wanted and found.audio is None:
-        raise SilentClip(file.name, role, where=where)
+        raise SilentClip(file.name, role, sound_remedy, where=where)
     return found
 
 
@@ -52,14 +55,15 @@ def _probe(file: MediaFile, kind: Modality) -> Probe:
         return probe(path, file.name, kind)
 
 
-def inspect(samples: Sequence[Sample], bucket: Bucket, tracks: Sequence[Track], fitting: FitOptions) -> Inspected:
+def inspect(samples: Sequence[Sample], order: Order) -> Inspected:
     """Probe each file that a track needs, once, and look for scenes where clips are split.
 
     Raises:
         Rejections, UnreadableClip, UnsupportedFile, SilentClip: all files that cannot play their role, together.
     """
-    roles = sorted({track.role for track in tracks})
+    roles = sorted({track.role for track in order.tracks})
     work = [(sample.files[role], role) for sample in samples for role in roles]
-    found = each(lambda item: look(item[0], item[1], modalities_of(item[1], tracks)), work)
+    remedy = order.fitting.sound_remedy
+    found = each(lambda item: look(item[0], item[1], modalities_of(item[1], order.tracks), remedy), work)
     probes = {file.sha256: probe for (file, _), probe in zip(work, found, strict=True)}
-    return Inspected(probes, find_scenes(samples, probes, bucket, fitting))
+    return Inspected(probes, find_scenes(samples, probes, order))

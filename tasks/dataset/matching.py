@@ -4,7 +4,7 @@ How ambiguous names are read: docs/media-rules.md, readings 10 to 15."""
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -12,8 +12,11 @@ from schemas.faults import refuse
 from schemas.layout import IMAGE, Layout, Slot
 from schemas.media import MediaFile, Role, Sample
 from schemas.rejections import DuplicateName, InputRejected, MissingRole, NothingFound, UnsupportedFile
+from schemas.report import Remark
+from schemas.wording import either
 from tasks.dataset.captions import read_caption
 from tasks.dataset.names import CAPTION, MEDIA
+from tasks.dataset.strays import explained
 from tasks.manifests import Extracted, Matched
 
 
@@ -59,10 +62,19 @@ def match_samples(extracted: Extracted, layout: Layout) -> Matched:
     if faults:
         refuse(faults)
     if not groups:
-        raise NothingFound(extracted.archive, tuple(dict.fromkeys(e for slot in layout.slots for e in slot.extensions)))
-    samples, used, warnings = _captioned(groups, captions, layout)
+        suffixes = " and ".join(f"<name>{slot.suffix}" for slot in layout.slots if slot.suffix)
+        formats = tuple(dict.fromkeys(e for slot in layout.slots for e in slot.extensions))
+        raise NothingFound(extracted.archive, formats, f"{suffixes} " if suffixes else "")
+    samples, found = _captioned(groups, captions, layout)
+    used = {name: files[0].name for name, files in found.items() if len(files) == 1}
+    torn = {name for name, files in found.items() if len(files) > 1}
     ignored += sorted({file.name for file in captions} - set(used.values()))
-    return Matched(samples=tuple(samples), captions=used, ignored=tuple(sorted(ignored)), warnings=tuple(warnings))
+    return Matched(
+        samples=tuple(samples),
+        captions=used,
+        ignored=explained(ignored, samples, used, torn, layout),
+        warnings=(*_caption_remarks(samples, found), *_same_files(samples)),
+    )
 
 
 def _place(file: MediaFile, layout: Layout) -> _Placed | UnsupportedFile:
@@ -72,8 +84,10 @@ def _place(file: MediaFile, layout: Layout) -> _Placed | UnsupportedFile:
     formats = tuple(dict.fromkeys(e for slot in layout.slots for e in slot.extensions))
     slot = next((slot for slot in layout.slots if path.stem.lower().endswith(slot.suffix)), None)
     if slot is None:
-        wanted = ", ".join(slot.suffix for slot in layout.slots)
-        return UnsupportedFile(file.name, layout.modality, formats, f"its name ends in none of {wanted}")
+        suffixes = ", ".join(slot.suffix for slot in layout.slots)
+        names = either([path.stem + slot.suffix + path.suffix for slot in layout.slots if extension in slot.extensions])
+        reason = f"its name ends in none of {suffixes}" + (f"; rename it, for example to {names}" if names else "")
+        return UnsupportedFile(file.name, layout.modality, formats, reason)
     if extension not in slot.extensions:
         kind = "images are" if extension in IMAGE else f"{extension} is"
         whose = f"as {slot.role}" if slot.suffix else "here"
@@ -111,51 +125,75 @@ def _missing(groups: dict[_Key, dict[Role, _Placed]], layout: Layout) -> Iterato
 
 def _captioned(
     groups: dict[_Key, dict[Role, _Placed]], captions: Sequence[MediaFile], layout: Layout
-) -> tuple[list[Sample], dict[str, str], list[str]]:
-    """Samples in the order of their names, the caption file of each, and warnings."""
+) -> tuple[list[Sample], dict[str, list[MediaFile]]]:
+    """Samples in the order of their names, and the files that could be the caption of each."""
     samples: list[Sample] = []
-    used: dict[str, str] = {}
-    warnings: list[str] = []
+    found: dict[str, list[MediaFile]] = {}
     names = _names(groups, layout)
-    shelf = _Shelf(layout, captions)
+    shelf = _Shelf(layout, captions, [group["target"] for group in groups.values()])
     for key, group in sorted(groups.items(), key=lambda item: names[item[0]]):
-        found = shelf.captions_of(group["target"])
-        if len(found) > 1:
-            warnings.append(
-                f"{names[key]}: {' and '.join(file.name for file in found)} could be its caption; none is used"
-            )
-        caption = read_caption(found[0]) if len(found) == 1 else ""
-        if len(found) == 1:
-            used[names[key]] = found[0].name
+        found[names[key]] = shelf.captions_of(group["target"])
+        caption = read_caption(found[names[key]][0]) if len(found[names[key]]) == 1 else ""
         files = {role: place.file for role, place in group.items()}
         samples.append(Sample(name=names[key], caption=caption, files=files))
-    without = [sample.name for sample in samples if not sample.caption]
-    if without:
-        warnings.append(f"{len(without)} of {len(samples)} samples have no caption: {', '.join(without[:10])}")
-    return samples, used, warnings
+    return samples, found
+
+
+def _caption_remarks(samples: Sequence[Sample], found: Mapping[str, Sequence[MediaFile]]) -> Iterator[Remark]:
+    for name, files in found.items():
+        if len(files) > 1:
+            text = f"{' and '.join(file.name for file in files)} could be its caption; none is used"
+            yield Remark(sample=name, text=text, kind="several captions", role="target")
+    for sample in samples:
+        if not sample.caption:
+            yield Remark(sample=sample.name, text="no caption", role="target")
+
+
+def _same_files(samples: Sequence[Sample]) -> Iterator[Remark]:
+    """Remarks on files that were packed twice: such a clip counts double, such a pair teaches nothing (reading 22)."""
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        target, reference = sample.files["target"], sample.files.get("reference")
+        if reference and reference.sha256 == target.sha256:
+            text = f"{reference.name} and {target.name} are the same file: there is nothing to learn from it"
+            yield Remark(sample=sample.name, text=text, kind="pair of one file")
+        other = first.setdefault(target.sha256, sample)
+        if other is not sample:
+            text = f"{target.name} is the same file as {other.files['target'].name}: it counts double"
+            yield Remark(sample=sample.name, text=text, kind="same file", role="target")
 
 
 class _Shelf:
-    """Captions indexed by name: an archive may have thousands."""
+    """Captions indexed by name: an archive may have thousands.
 
-    def __init__(self, layout: Layout, captions: Sequence[MediaFile]) -> None:
+    In every layout a caption spelled as its clip comes first; one that differs in case alone is taken where no clip is
+    spelled like it (docs/media-rules.md, reading 20).
+    """
+
+    def __init__(self, layout: Layout, captions: Sequence[MediaFile], targets: Sequence[_Placed]) -> None:
         self.layout = layout
-        self.near: dict[tuple[str, str], list[MediaFile]] = defaultdict(list)
-        self.anywhere: dict[str, list[MediaFile]] = defaultdict(list)
+        self.near, self.near_alike, self.far, self.far_alike = (defaultdict[str, list[MediaFile]](list) for _ in "1234")
+        own = {_path_of(target) for target in targets}
         for file in captions:
-            path = PurePosixPath(file.name)
-            self.near[str(path.parent), self._plain(path.stem)].append(file)
-            self.anywhere[self._plain(path.stem)].append(file)
+            path = PurePosixPath(unicodedata.normalize("NFC", file.name)).with_suffix("")
+            self.near[str(path)].append(file)
+            self.far[path.name].append(file)
+            if str(path) not in own:
+                self.near_alike[str(path).casefold()].append(file)
+                self.far_alike[path.name.casefold()].append(file)
 
     def captions_of(self, target: _Placed) -> list[MediaFile]:
         """Captions of a target: in its folder first; where names are unique across the archive, then anywhere."""
-        name = self._plain(target.base)
-        near = self.near.get((str(PurePosixPath(target.file.name).parent), name), [])
-        return near or ([] if self.layout.folders_distinguish else self.anywhere.get(name, []))
+        path, base = _path_of(target), target.base
+        found = self.near.get(path) or self.near_alike.get(path.casefold())
+        if not found and not self.layout.folders_distinguish:
+            found = self.far.get(base) or self.far_alike.get(base.casefold())
+        return found or []
 
-    def _plain(self, name: str) -> str:
-        name = unicodedata.normalize("NFC", name)
-        return name if self.layout.folders_distinguish else name.casefold()
+
+def _path_of(target: _Placed) -> str:
+    """The path of a target's caption, without extension."""
+    return str(PurePosixPath(unicodedata.normalize("NFC", target.file.name)).with_name(target.base))
 
 
 def _names(groups: dict[_Key, dict[Role, _Placed]], layout: Layout) -> dict[_Key, str]:

@@ -1,4 +1,4 @@
-"""File names in an archive: role suffixes, and the hidden files to ignore."""
+"""File names in an archive: kinds of files by extension, and the hidden ones to ignore."""
 
 from schemas.layout import AUDIO, IMAGE, VIDEO_WEBM
 
@@ -10,6 +10,14 @@ OTHER_MEDIA = (
 )  # fmt: skip
 MEDIA = {*AUDIO, *VIDEO_WEBM, *IMAGE, *OTHER_MEDIA}
 CAPTION = ".txt"
+# Captions of other trainers: named as ignored, with what to do.
+LIKE_CAPTIONS = (
+    ".caption", ".captions", ".cap", ".prompt", ".text", ".md", ".rtf",
+    ".json", ".yaml", ".yml", ".xml", ".srt", ".vtt",
+)  # fmt: skip
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
+TABLE_NAMES = ("captions", "caption", "prompts", "metadata", "dataset", "labels", "annotations")
+ABOUT_ALL = ("readme", "license", "licence", "notes", "credits")  # texts that are about no clip
 
 
 def _clean(name: str) -> str:

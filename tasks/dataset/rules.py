@@ -3,29 +3,28 @@
 The rules and how the ambiguous ones are read: docs/media-rules.md, readings 1 to 7 and 16 to 18.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
 
 from schemas.media import (
-    Bucket,
     Clip,
     FitOptions,
     FittedAudio,
     FittedSample,
-    FittedVideo,
     MediaFile,
     Picture,
     Role,
     Sample,
-    SceneRange,
     Skipped,
 )
-from schemas.plan import Track
 from schemas.rejections import NothingLeft
-from schemas.units import CODEC_PADDING_SECONDS, snap_frames
+from schemas.report import Remark
+from schemas.units import CODEC_PADDING_SECONDS
+from schemas.wording import FEW, either, hundredths, listed, plain
+from tasks.dataset.order import Order
 from tasks.dataset.scenes import Inspected, split
+from tasks.dataset.windows import Shot, Span, follow_picture, settle_mask, settle_picture
 from tasks.manifests import Fitted
-from tasks.media.filters import Pace, clip_filters, frames_at, mask_filters
+from tasks.media.filters import Pace, frames_at
 from tasks.media.probe import AudioProbe, Probe, Probes, VideoProbe
 
 FEWEST_FRAMES = 9  # of a scene that is retimed: one latent step after the first
@@ -35,71 +34,46 @@ MOST_STRETCH = 2.0
 MOST_PADDING = 0.1
 
 
-class Span(NamedTuple):
-    """Frames [start, start + frames) of a clip that may be used."""
-
-    start: int
-    frames: int
-    scene: SceneRange | None = None
-
-
-class Shot(NamedTuple):
-    """A clip's picture: what the file holds, the frames that may be used, and at which pace they are shown."""
-
-    file: MediaFile
-    video: VideoProbe
-    span: Span
-    pace: Pace | None  # None: as they are
-
-
-class _Order(NamedTuple):
-    """Parameters by which all samples of a run are settled."""
-
-    bucket: Bucket
-    tracks: tuple[Track, ...]
-    fitting: FitOptions
-    probes: Probes
-
-
 class TooShort(Exception):
-    """A clip with less than the bucket needs: its length, the length needed, and the parameter that would help."""
+    """A clip with less than the bucket needs."""
+
+    def __init__(self, facts: str, have: float) -> None:
+        super().__init__(facts, have)
+        self.facts, self.have = facts, have  # `have` in frames, or in seconds of a sound without a picture
 
 
-def settle(
-    samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, tracks: tuple[Track, ...], fitting: FitOptions
-) -> Fitted:
+def settle(samples: Sequence[Sample], inspected: Inspected, order: Order) -> Fitted:
     """Settle every sample by the probes of `inspect`; no file is touched.
 
     Raises:
         NothingLeft: every sample is too short.
     """
-    order = _Order(bucket, tracks, fitting, inspected.probes)
     kept: list[FittedSample] = []
     skipped: list[Skipped] = []
-    warnings: list[str] = []
-    for sample in split(samples, inspected, bucket, fitting):
-        try:
-            kept.append(_settle(sample, order))
-        except TooShort as reason:
-            skipped.append(Skipped(name=sample.name, reason=str(reason)))
+    remarks: list[Remark] = []
+    for sample in split(samples, inspected, order):
+        settled = _settle(sample, inspected.probes, order)
+        if isinstance(settled, Skipped):
+            skipped.append(settled)
         else:
-            warnings += [f"{sample.name}: {text}" for text in _warnings(sample, kept[-1], order)]
+            kept.append(settled)
+            remarks += _remarks(sample, settled, inspected.probes, order)
     if not kept:
-        kind = "video" if bucket.picture else "audio"
-        plural = "videos" if bucket.picture else "audio clips"
-        texts = tuple(f"{one.name}: {one.reason}" for one in skipped)
-        raise NothingLeft("training data", kind, plural, texts)
-    return Fitted(samples=tuple(kept), skipped=tuple(skipped), warnings=tuple(warnings))
+        raise _nothing_left(skipped, order)
+    return Fitted(samples=tuple(kept), skipped=tuple(skipped), warnings=tuple(remarks))
 
 
-def _settle(sample: Sample, order: _Order) -> FittedSample:
+def _settle(sample: Sample, probes: Probes, order: Order) -> FittedSample | Skipped:
     clips: dict[Role, Clip] = {}
+    short: dict[Role, TooShort] = {}
     for role in dict.fromkeys(track.role for track in order.tracks):
         try:
-            clips[role] = _settle_clip(sample, role, order)
+            if not (role == "mask" and "target" in short):  # its length does not matter, but its clip's does
+                clips[role] = _settle_clip(sample, role, probes, order)
         except TooShort as reason:
-            several = len(sample.files) > 1
-            raise TooShort(f"{role}: {reason}" if several else str(reason)) from reason
+            short[role] = reason
+    if short:
+        return _skipped(sample, short, probes, order)
     names = {role: file.name for role, file in sample.files.items()}
     target = clips["target"].video
     return FittedSample(
@@ -107,23 +81,23 @@ def _settle(sample: Sample, order: _Order) -> FittedSample:
     )
 
 
-def _settle_clip(sample: Sample, role: Role, order: _Order) -> Clip:
+def _settle_clip(sample: Sample, role: Role, probes: Probes, order: Order) -> Clip:
     file, picture = sample.files[role], order.bucket.picture
     wanted = {track.modality: track for track in order.tracks if track.role == role}
-    probe = order.probes[file.sha256]
+    probe = probes[file.sha256]
     if "video" not in wanted or not picture:
         return Clip(audio=settle_sound(file, _heard(probe), order.bucket.seconds))
     if role == "mask":
-        target = _shot(sample, "target", picture, order)
+        target = _shot(sample, "target", picture, probes, order)
         return Clip(video=settle_mask(file, _seen(probe), target, picture))
-    shot = _shot(sample, role, picture, order)
+    shot = _shot(sample, role, picture, probes, order)
     audio = follow_picture(shot, picture, order.fitting) if "audio" in wanted else None
     return Clip(video=settle_picture(shot, picture, wanted["video"]), audio=audio)
 
 
-def _shot(sample: Sample, role: Role, picture: Picture, order: _Order) -> Shot:
+def _shot(sample: Sample, role: Role, picture: Picture, probes: Probes, order: Order) -> Shot:
     file, scene = sample.files[role], sample.scene
-    video = _seen(order.probes[file.sha256])
+    video = _seen(probes[file.sha256])
     span = Span(scene.start, scene.end - scene.start, scene) if scene else Span(0, video.frames)
     return Shot(file, video, span, _pace(video, span, picture, order.fitting))
 
@@ -132,119 +106,111 @@ def _pace(video: VideoProbe, span: Span, picture: Picture, fitting: FitOptions) 
     """The rate to retime a clip to, slower where the clip is too short; None keeps its frames (readings 1, 2)."""
     if not fitting.auto_scale:
         if span.frames < picture.frames:
-            lower = f"lower number_of_frames to {snap_frames(span.frames)} or " if span.frames >= FEWEST_FRAMES else ""
-            have = f"have {span.frames} frames at {plain(video.fps)} fps"
-            raise TooShort(f"{have}, need {picture.frames}; {lower}turn on auto_scale_input")
+            facts = f"have {span.frames} frames at {plain(video.fps)} fps, need {picture.frames}"
+            raise TooShort(facts, span.frames)
         return None
     seconds = span.scene.seconds if span.scene else span.frames / video.fps
     if span.frames < video.frames and span.frames < FEWEST_FRAMES:
-        raise TooShort(
-            f"have {span.frames} frames in this scene, need {FEWEST_FRAMES}; raise split_input_duration_threshold"
-        )
+        raise TooShort(f"have {span.frames} frames in this scene, need {FEWEST_FRAMES}", span.frames)
     if frames_at(seconds, picture.fps) >= picture.frames:
         return Pace(picture.fps)
     return Pace(picture.fps, picture.frames / picture.fps / seconds)
 
 
-def settle_picture(shot: Shot, picture: Picture, track: Track) -> FittedVideo:
-    """The frames of a target or a reference; a reference may be smaller, and slower."""
-    file, video, span, pace = shot
-    size = (picture.width // track.downscale, picture.height // track.downscale)
-    seek = span.scene.seek_seconds if span.scene else 0.0
-    return FittedVideo(
-        source=file.sha256,
-        seek_seconds=round(seek, 6),
-        filters=clip_filters(video, size, pace, span.frames, track.temporal_scale),
-        width=size[0],
-        height=size[1],
-        frames=(picture.frames - 1) // track.temporal_scale + 1,
-        fps=(pace.fps if pace else video.fps) / track.temporal_scale,
-    )
+def _skipped(sample: Sample, short: Mapping[Role, TooShort], probes: Probes, order: Order) -> Skipped:
+    """The sample with what its clips have and need, and with the changes that would keep it."""
+    named = len(sample.files) > 1
+    facts = [f"{role}: {reason.facts}" if named else reason.facts for role, reason in short.items()]
+    have = min(reason.have for reason in short.values())
+    ways = either([*_remedies(sample, have, probes, order)]) or "use a longer clip"
+    return Skipped(name=sample.name, reason=f"{'; '.join(facts)}; {ways}")
 
 
-def settle_mask(file: MediaFile, mask: VideoProbe, target: Shot, picture: Picture) -> FittedVideo:
-    """The frames of a mask: an image or a short video holds its last frame, a long one is cut."""
-    size = (picture.width, picture.height)
-    return FittedVideo(
-        source=file.sha256,
-        seek_seconds=0.0,
-        filters=mask_filters(mask, target.video, size, target.pace),
-        width=size[0],
-        height=size[1],
-        frames=picture.frames,
-        fps=target.pace.fps if target.pace else target.video.fps,
-        hold_last=True,
-    )
+def _nothing_left(skipped: Sequence[Skipped], order: Order) -> NothingLeft:
+    alike: dict[str, list[str]] = {}
+    for one in skipped:
+        alike.setdefault(one.reason, []).append(one.name)
+    told = [f"{listed(names)}: {reason}" for reason, names in alike.items()]
+    more = [f"and {len(told) - FEW} more reasons"] if len(told) > FEW else []
+    kind, plural = ("video", "videos") if order.bucket.picture else ("audio", "audio clips")
+    texts = tuple(f"{one.name}: {one.reason}" for one in skipped)
+    return NothingLeft("training data", kind, plural, texts, (*told[:FEW], *more))
 
 
-def follow_picture(shot: Shot, picture: Picture, fitting: FitOptions) -> FittedAudio:
-    """The sound of a clip's frames: as long as they are shown, slowed down with them (readings 4, 5)."""
-    file, video, span, pace = shot
-    fps, slowdown = pace or Pace(video.fps)
-    return FittedAudio(
-        source=file.sha256,
-        start_seconds=round(span.scene.start_seconds if span.scene else video.start, 6),
-        seconds=picture.frames / fps / slowdown,
-        stretch=slowdown,
-        preserve_pitch=fitting.preserve_pitch,
-    )
+def _remedies(sample: Sample, have: float, probes: Probes, order: Order) -> Iterator[str]:
+    """Changes of one parameter that the request would accept, each of which keeps the sample."""
+    fitting, picture = order.fitting, order.bucket.picture
+    if picture is None:
+        seconds = hundredths(have)
+        if seconds >= fitting.least_seconds:
+            yield f"lower audio_duration_seconds to {plain(seconds)}"
+        return
+    if not fitting.auto_scale:
+        if lower := max((count for count in fitting.frame_counts if count <= have), default=0):
+            yield f"lower number_of_frames to {lower}"
+        if not sample.scene or have >= FEWEST_FRAMES:
+            yield "turn on auto_scale_input"
+    whole = _seen(probes[sample.files["target"].sha256]).frames
+    if sample.scene and (fitting.auto_scale or whole >= picture.frames):
+        yield "turn off split_input_into_scenes"
 
 
 def settle_sound(file: MediaFile, sound: AudioProbe, seconds: float) -> FittedAudio:
     """The opening of a sound without a picture; it is never stretched (reading 4)."""
     if sound.seconds < seconds - CODEC_PADDING_SECONDS:
-        have = int(sound.seconds * 100) / 100
-        remedy = f"lower audio_duration_seconds to {plain(have)}" if have >= 0.5 else "use a longer clip"
-        raise TooShort(f"have {plain(have)} s, need {plain(seconds)} s; {remedy}")
+        raise TooShort(f"have {plain(hundredths(sound.seconds))} s, need {plain(seconds)} s", sound.seconds)
     return FittedAudio(source=file.sha256, start_seconds=round(sound.start, 6), seconds=seconds)
 
 
-def plain(number: float) -> str:
-    """A number with no more digits than a reader needs: 23.976, 24, 3.5."""
-    return f"{number:.3f}".rstrip("0").rstrip(".")
-
-
-def _warnings(sample: Sample, fitted: FittedSample, order: _Order) -> list[str]:
-    texts: list[str] = []
+def _remarks(sample: Sample, fitted: FittedSample, probes: Probes, order: Order) -> Iterator[Remark]:
+    """Warnings of a sample that is kept."""
     rates: list[float] = []
+    picture = order.bucket.picture
     for role, clip in fitted.clips.items():
-        probe = order.probes[sample.files[role].sha256]
-        if clip.video and order.bucket.picture and role != "mask":
-            texts += _rate_warnings(role, _seen(probe), order.bucket.picture, order.fitting)
+        probe = probes[sample.files[role].sha256]
+        if clip.video and picture and role != "mask":
             rates.append(_seen(probe).fps)
+            yield from _pace_remarks(sample.name, role, _shot(sample, role, picture, probes, order), order)
         if clip.video and role != "target":
-            texts += _shape_warnings(role, _seen(probe), _seen(order.probes[sample.files["target"].sha256]))
+            yield from _shape_remarks(sample.name, role, _seen(probe), _seen(probes[sample.files["target"].sha256]))
         if clip.audio:
-            texts += _sound_warnings(role, clip.audio, _heard(probe))
+            yield from _sound_remarks(sample.name, role, clip.audio, _heard(probe))
     if not order.fitting.auto_scale and rates and max(rates) - min(rates) > 0.01:
-        texts.append(f"target and reference are at {' and '.join(plain(rate) for rate in rates)} fps: they drift apart")
-    return texts
+        shown = " and ".join(plain(rate) for rate in rates)
+        text = f"target and reference are at {shown} fps: they drift apart"
+        yield Remark(sample=sample.name, text=text, kind="rates differ")
 
 
-def _rate_warnings(role: Role, video: VideoProbe, picture: Picture, fitting: FitOptions) -> list[str]:
-    if fitting.auto_scale or abs(video.fps - picture.fps) <= RATE_TOLERANCE * picture.fps:
-        return []
-    return [
-        f"the {role} is at {plain(video.fps)} fps, frame_rate is {plain(picture.fps)}: "
-        "its frames are used as they are; turn on auto_scale_input to retime it"
-    ]
+def _pace_remarks(sample: str, role: Role, shot: Shot, order: Order) -> Iterator[Remark]:
+    fps, picture = shot.video.fps, order.bucket.picture
+    assert picture is not None
+    if not shot.pace and abs(fps - picture.fps) > RATE_TOLERANCE * picture.fps:
+        used = "its frames are used as they are; turn on auto_scale_input to retime it"
+        text = f"the {role} is at {plain(fps)} fps, frame_rate is {plain(picture.fps)}: {used}"
+        yield Remark(sample=sample, role=role, text=text, kind="rate")
+    if shot.pace and shot.pace.slowdown > MOST_STRETCH:
+        enough = MOST_STRETCH * picture.frames / shot.pace.slowdown
+        lower = max((count for count in order.fitting.frame_counts if count <= enough), default=0)
+        ways = either(["use a longer clip", *([f"lower number_of_frames to {lower}"] if lower else [])])
+        text = f"the {role} is slowed down {shot.pace.slowdown:.1f} times to fill {picture.frames} frames; {ways}"
+        yield Remark(sample=sample, role=role, text=text, kind="slow")
 
 
-def _shape_warnings(role: Role, video: VideoProbe, target: VideoProbe) -> list[str]:
-    """Warnings of files of other shapes: each is cropped in its own middle, so they do not lie over each other."""
-    if abs(video.width * target.height / (video.height * target.width) - 1) <= SHAPE_TOLERANCE:
-        return []
-    shapes = f"{video.width}x{video.height}, the target is {target.width}x{target.height}"
-    return [f"the {role} is {shapes}: they are cropped differently and do not lie over each other"]
+def _shape_remarks(sample: str, role: Role, video: VideoProbe, target: VideoProbe) -> Iterator[Remark]:
+    """Remarks on files of other shapes: each is cropped in its own middle, so they do not lie over each other."""
+    if abs(video.width * target.height / (video.height * target.width) - 1) > SHAPE_TOLERANCE:
+        shapes = f"{video.width}x{video.height}, the target is {target.width}x{target.height}"
+        text = f"the {role} is {shapes}: they are cropped differently and do not lie over each other"
+        yield Remark(sample=sample, role=role, text=text, kind="shape")
 
 
-def _sound_warnings(role: Role, audio: FittedAudio, sound: AudioProbe) -> list[str]:
-    texts = [f"the {role} is slowed down {audio.stretch:.1f} times"] if audio.stretch > MOST_STRETCH else []
+def _sound_remarks(sample: str, role: Role, audio: FittedAudio, sound: AudioProbe) -> Iterator[Remark]:
     heard = min(sound.end, audio.start_seconds + audio.seconds) - max(sound.start, audio.start_seconds)
     missing = 1 - max(heard, 0.0) / audio.seconds
     if missing > MOST_PADDING:
-        texts.append(f"{missing:.0%} of the {role}'s sound is silence: its audio track does not cover its frames")
-    return texts
+        whose = f"the {role}'s sound"
+        text = f"{missing:.0%} of {whose} is silence: its audio track does not cover its frames"
+        yield Remark(sample=sample, role=role, text=text, kind="silence")
 
 
 def _seen(probe: Probe) -> VideoProbe:

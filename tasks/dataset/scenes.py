@@ -8,7 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from schemas.media import Bucket, FitOptions, Frozen, MediaFile, Sample, SceneRange
+from schemas.media import Frozen, MediaFile, Sample, SceneRange
+from tasks.dataset.order import Order
 from tasks.media.probe import Probes, VideoProbe, frame_times
 from tasks.media.workers import each
 from tasks.storage.memo import remembered
@@ -32,13 +33,9 @@ class Scenes(Frozen):
     ranges: tuple[SceneRange, ...]
 
 
-def find_scenes(
-    samples: Sequence[Sample], probes: Probes, bucket: Bucket, fitting: FitOptions
-) -> dict[str, tuple[SceneRange, ...]]:
+def find_scenes(samples: Sequence[Sample], probes: Probes, order: Order) -> dict[str, tuple[SceneRange, ...]]:
     """Scenes of every clip that is long enough to be split, by content hash: the clips are decoded once."""
-    targets = {
-        sample.files["target"].sha256: sample for sample in samples if _is_split(sample, probes, bucket, fitting)
-    }
+    targets = {sample.files["target"].sha256: sample for sample in samples if _is_split(sample, probes, order)}
 
     def look(sample: Sample) -> tuple[SceneRange, ...]:
         file = sample.files["target"]
@@ -49,21 +46,22 @@ def find_scenes(
     return dict(zip(targets, each(look, tuple(targets.values())), strict=True))
 
 
-def split(samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, fitting: FitOptions) -> list[Sample]:
+def split(samples: Sequence[Sample], inspected: Inspected, order: Order) -> list[Sample]:
     """The samples, with each long one replaced by its scenes."""
     found: list[Sample] = []
     for sample in samples:
-        whole = not _is_split(sample, inspected.probes, bucket, fitting)
+        whole = not _is_split(sample, inspected.probes, order)
         found += [sample] if whole else _as_samples(sample, inspected.scenes[sample.files["target"].sha256])
     return found
 
 
-def _is_split(sample: Sample, probes: Probes, bucket: Bucket, fitting: FitOptions) -> bool:
+def _is_split(sample: Sample, probes: Probes, order: Order) -> bool:
     """Whether a sample is split. One of several files is left whole: cut at different frames, they would not match."""
     video = probes[sample.files["target"].sha256].video
-    if fitting.split_above_seconds is None or bucket.picture is None or video is None or len(sample.files) > 1:
+    threshold = order.fitting.split_above_seconds
+    if threshold is None or order.bucket.picture is None or video is None or len(sample.files) > 1:
         return False
-    return video.seconds > fitting.split_above_seconds
+    return video.seconds > threshold
 
 
 def detect_scenes(path: Path, video: VideoProbe) -> Scenes:

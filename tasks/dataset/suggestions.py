@@ -1,95 +1,81 @@
 """Suggestions: one parameter of the request that, if changed, would win back skipped samples."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from schemas.media import Bucket, FitOptions, Sample
+from schemas.media import Bucket, Sample
 from schemas.plan import Track
 from schemas.rejections import NothingLeft
 from schemas.report import Suggestion
-from schemas.units import FRAMES_PER_STEP
-from tasks.dataset.rules import FEWEST_FRAMES, settle
+from schemas.wording import hundredths
+from tasks.dataset.order import Order
+from tasks.dataset.rules import settle
 from tasks.dataset.scenes import Inspected, split
 from tasks.manifests import Fitted
 from tasks.media.probe import Probes
 
 MOST_VALUES = 5  # of one parameter: each clip of a large set may have a length of its own
-SHORTEST_SOUND = 0.5  # what audio_duration_seconds may be at least
 
 
 class _Change(NamedTuple):
-    """One parameter with another value, and the bucket and fit options that follow."""
+    """One parameter with another value, and the order that follows."""
 
     parameter: str
     value: int | float | bool
-    bucket: Bucket
-    fitting: FitOptions
+    order: Order
 
 
-def won_back(
-    samples: Sequence[Sample],
-    inspected: Inspected,
-    settled: Fitted,
-    bucket: Bucket,
-    tracks: tuple[Track, ...],
-    fitting: FitOptions,
-) -> tuple[Suggestion, ...]:
+def won_back(samples: Sequence[Sample], inspected: Inspected, settled: Fitted, order: Order) -> tuple[Suggestion, ...]:
     """Try each change on the skipped samples; no file is touched. Kept samples stay kept: clips need less, not more."""
     if not settled.skipped:
         return ()
     names = {one.name for one in settled.skipped}
-    lost = tuple(sample for sample in split(samples, inspected, bucket, fitting) if sample.name in names)
+    lost = tuple(sample for sample in split(samples, inspected, order) if sample.name in names)
     kept, of = len(settled.samples), len(settled.samples) + len(settled.skipped)
-    as_they_are = fitting.model_copy(update={"split_above_seconds": None})  # scenes are not split again
+    as_they_are = _with(order, split_above_seconds=None)  # scenes are not split again
     wins = [
         Suggestion(parameter=change.parameter, value=change.value, keeps=kept + gained, of=of)
-        for change in _changes(lost, inspected.probes, bucket, tracks, as_they_are)
-        if (gained := _count(lost, inspected, change.bucket, tracks, change.fitting))
+        for change in _changes(lost, inspected.probes, as_they_are)
+        if (gained := _count(lost, inspected, change.order))
     ]
-    return tuple(wins + _whole(samples, inspected, settled, bucket, tracks, as_they_are))
+    return tuple(wins + _whole(samples, inspected, settled, as_they_are))
 
 
-def _changes(
-    lost: Sequence[Sample], probes: Probes, bucket: Bucket, tracks: Sequence[Track], fitting: FitOptions
-) -> Iterator[_Change]:
-    picture = bucket.picture
+def _changes(lost: Sequence[Sample], probes: Probes, order: Order) -> Iterator[_Change]:
+    """Changes that the request would accept."""
+    picture, fitting = order.bucket.picture, order.fitting
     if picture is None:
-        sounds = [min(_seconds(sample, probes, tracks)) for sample in lost]
-        for seconds in _few({int(length * 100) / 100 for length in sounds if length >= SHORTEST_SOUND}):
-            yield _Change("audio_duration_seconds", seconds, Bucket(seconds=seconds), fitting)
+        sounds = {hundredths(min(_seconds(sample, probes, order.tracks))) for sample in lost}
+        for seconds in _few({length for length in sounds if length >= fitting.least_seconds}):
+            yield _Change("audio_duration_seconds", seconds, order._replace(bucket=Bucket(seconds=seconds)))
         return
     if not fitting.auto_scale:
-        step = FRAMES_PER_STEP * max(track.temporal_scale for track in tracks)
-        lengths = {(min(_frames(sample, probes, tracks)) - 1) // step * step + 1 for sample in lost}
-        for frames in _few({length for length in lengths if length >= FEWEST_FRAMES}):
+        lengths = [min(_frames(sample, probes, order.tracks)) for sample in lost]
+        fits = (max((count for count in fitting.frame_counts if count <= length), default=0) for length in lengths)
+        for frames in _few({count for count in fits if count}):
             shorter = Bucket.of(picture.model_copy(update={"frames": frames}))
-            yield _Change("number_of_frames", frames, shorter, fitting)
-        yield _Change("auto_scale_input", True, bucket, fitting.model_copy(update={"auto_scale": True}))
+            yield _Change("number_of_frames", frames, order._replace(bucket=shorter))
+        yield _Change("auto_scale_input", True, _with(order, auto_scale=True))
 
 
-def _whole(
-    samples: Sequence[Sample],
-    inspected: Inspected,
-    settled: Fitted,
-    bucket: Bucket,
-    tracks: tuple[Track, ...],
-    fitting: FitOptions,
-) -> list[Suggestion]:
+def _with(order: Order, **options: Any) -> Order:
+    return order._replace(fitting=order.fitting.model_copy(update=options))
+
+
+def _whole(samples: Sequence[Sample], inspected: Inspected, settled: Fitted, order: Order) -> list[Suggestion]:
     """Suggestion to use clips whole where no scene is long enough."""
     kept = {one.name for one in settled.samples} | {one.name.rpartition("#s")[0] for one in settled.samples}
     skipped = {one.name for one in settled.skipped}
     gone = [sample for sample in samples if sample.name not in kept | skipped]
-    if not gone or not _count(gone, inspected, bucket, tracks, fitting):
+    if not gone or not _count(gone, inspected, order):
         return []
-    keeps = _count(samples, inspected, bucket, tracks, fitting)
+    keeps = _count(samples, inspected, order)
     return [Suggestion(parameter="split_input_into_scenes", value=False, keeps=keeps, of=len(samples))]
 
 
-def _count(
-    samples: Sequence[Sample], inspected: Inspected, bucket: Bucket, tracks: tuple[Track, ...], fitting: FitOptions
-) -> int:
+def _count(samples: Sequence[Sample], inspected: Inspected, order: Order) -> int:
     try:
-        return len(settle(samples, inspected, bucket, tracks, fitting).samples)
+        return len(settle(samples, inspected, order).samples)
     except NothingLeft:
         return 0
 

@@ -18,15 +18,15 @@ ONLY_THE_FILE = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe",
 PACKAGES = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg", "rubberband": "rubberband-cli"}
 
 
-def program(name: str) -> str:
-    """Path of a program.
+def program(name: str, otherwise: str = "") -> str:
+    """Path of a program; `otherwise` says how to do without it.
 
     Raises:
         MissingTool: it is not installed.
     """
     if found := shutil.which(name):
         return found
-    raise MissingTool(name, PACKAGES[name])
+    raise MissingTool(name, PACKAGES[name], otherwise)
 
 
 def versions() -> dict[str, str | None]:

@@ -122,7 +122,7 @@ def keep_pitch(wave: Waveform, rate: int, stretch: float) -> Waveform:
     peak = float(np.abs(wave).max(initial=0.0))
     if peak < SILENCE:
         return np.zeros((2, round(wave.shape[1] * stretch)), np.float32)
-    program("rubberband")
+    program("rubberband", ", or set audio_preserve_pitch to false: stretched sound is then lower, too")
     scale = STRETCHING_PEAK / peak
     try:
         slower = pyrubberband.time_stretch(wave.T * scale, rate, 1 / stretch, rbargs={"--fine": ""})

@@ -62,5 +62,5 @@ def _windows(fate: FileOutcome) -> Iterator[str]:
         yield f"{seen.frames} frames at {seen.fps:.5g} fps from {seen.start_seconds:.3g} s"
     if heard := fate.audio:
         slower = f", {heard.stretch:.3g} times as long" if heard.stretch != 1 else ""
-        louder = f", gain {heard.gain:.3g}" if heard.gain != 1 else ""
+        louder = f", gain {heard.gain:.3g}" if heard.gain not in (None, 1) else ""
         yield f"sound from {heard.start_seconds:.3g} s, {heard.seconds:.4g} s{slower}{louder}"

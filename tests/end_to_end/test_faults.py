@@ -64,7 +64,7 @@ def run(archive):
     plans = (PLAN,) * len(clips.samples)
     adapter = tried(train_adapter, latents, plans, TRAINING, previewing, base(), precision(), lambda event: None)
     reel = tried(make_reel, adapter, clips.samples[:1], PLAN, BUCKET, Decoders(base(), precision()), quietly)
-    report = dataset_report(matched, clips, BUCKET, (), PLAN)
+    report = dataset_report(matched, clips, BUCKET)
     tried(record_usage, "run-1", addresses_in(file, matched, clips, latents, adapter, reel))
     tried(upload_results, "run-1", adapter, reel, report, {}, None)
     record("run-1", "audio-extend-prefix", Billing.of(100, Decimal("0.0022")))

@@ -49,7 +49,7 @@ def test_a_rejected_run_is_named_so_and_says_the_422_and_is_not_billed(tmp_path)
     assert (state.type.value, state.name, state.message) == (
         "FAILED",
         "Rejected",
-        "422 silent.mp4: the target clip has no audio track",
+        "422 silent.mp4: the target clip has no audio track; add one or turn off with_audio",
     )
     assert isinstance(error, SilentClip)
     assert bills() == []

@@ -94,7 +94,8 @@ def test_a_mask_has_the_geometry_of_its_clip(tmp_path):
     ],
 )
 def test_a_mask_of_one_colour_is_warned_of_and_one_white_pixel_is_enough(tmp_path, white, warning):
-    assert fitted(tmp_path, image(tmp_path / "mask.png", white)).warnings == ((warning,) if warning else ())
+    found = fitted(tmp_path, image(tmp_path / "mask.png", white)).warnings
+    assert [str(one) for one in found] == ([warning] if warning else [])
 
 
 def test_the_mask_of_a_preview_is_warned_of_too(tmp_path):
@@ -102,12 +103,14 @@ def test_the_mask_of_a_preview_is_warned_of_too(tmp_path):
     given = tuple(GivenFile(track=t, file=clips.kept(files[t.role]), where=("v",)) for t in MASKED.given_tracks)
     preview = PreviewSample(name="preview 1", prompt="p", given=given)
     warnings = fit_all_given((preview,), MASKED, BUCKET, FitOptions()).warnings
-    assert warnings == ("preview 1: the mask is all black: nothing of the clip would be regenerated",)
+    assert [str(one) for one in warnings] == [
+        "preview 1: the mask is all black: nothing of the clip would be regenerated"
+    ]
 
 
 def test_dark_grey_is_black(tmp_path):
     Image.fromarray(np.full((64, 96), 100, np.uint8)).save(tmp_path / "mask.png")
-    assert "all black" in fitted(tmp_path, tmp_path / "mask.png").warnings[0]
+    assert "all black" in fitted(tmp_path, tmp_path / "mask.png").warnings[0].text
     assert not cells(tmp_path, tmp_path / "mask.png").any()
 
 

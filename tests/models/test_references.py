@@ -14,7 +14,7 @@ from schemas.preview import GivenFile, PreviewSample
 from schemas.rejections import RequestRejected, SilentClip
 from tasks.base_model import base, precision
 from tasks.encode import Encoders, encode_clips
-from tasks.fit import fit_given, fit_samples
+from tasks.fit import fit_all_given, fit_samples
 from tasks.storage.store import store
 from tests.support import clips
 
@@ -100,7 +100,8 @@ def previewed(plan, **files):
         GivenFile(track=t, file=clips.kept(files.get(f"{t.role}_{t.modality}", files["reference_video"])), where=("v",))
         for t in plan.given_tracks
     )
-    return fit_given(PreviewSample(name="preview 1", prompt="p", given=tracks), plan, BUCKET, FitOptions())
+    sample = PreviewSample(name="preview 1", prompt="p", given=tracks)
+    return fit_all_given((sample,), plan, BUCKET, FitOptions()).samples[0]
 
 
 def test_a_preview_mirrors_the_references_scale_and_keeps_its_own_length(tmp_path):
@@ -158,7 +159,7 @@ def test_files_of_other_shapes_than_their_target_are_warned_of(tmp_path):
     start, end = clips.video(tmp_path / "s.mkv", 20), clips.video(tmp_path / "e.mkv", 20, extra=("-vf", "crop=64:64"))
     sample = Sample(name="n", caption="", files={"reference": clips.kept(start), "target": clips.kept(end)})
     [warning] = fit_samples((sample,), BUCKET, Plan(video=generate(Reference())).tracks, FitOptions()).warnings
-    assert warning.startswith("n: the reference is 96x64, the target is 64x64: they are cropped differently")
+    assert str(warning).startswith("n: the reference is 96x64, the target is 64x64: they are cropped differently")
 
 
 # --- plan, as typed -----------------------------------------------------------------------------------------------

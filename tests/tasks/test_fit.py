@@ -10,6 +10,7 @@ from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Track
 from schemas.rejections import NothingLeft, Rejections, UnsupportedFile
 from tasks.dataset.inspect import inspect
+from tasks.dataset.order import Order
 from tasks.dataset.rules import settle
 from tasks.fit import fit_samples
 from tasks.media.ffmpeg import decode_video
@@ -88,7 +89,7 @@ def test_with_auto_scale_off_the_first_frames_are_kept_as_they_are_and_a_wrong_r
     seen = fitted.samples[0].clips["target"].video
     assert clips.grey_numbers(path, seen) == list(range(17))
     assert seen.fps == pytest.approx(30, abs=0.01)
-    assert len(fitted.warnings) == 1 and "30 fps, frame_rate is 24" in fitted.warnings[0]
+    assert len(fitted.warnings) == 1 and "30 fps, frame_rate is 24" in fitted.warnings[0].text
 
 
 def test_with_auto_scale_on_a_clip_is_retimed_to_the_frame_on_screen_at_each_moment(tmp_path):
@@ -142,7 +143,7 @@ def test_a_reference_may_be_smaller_and_slower(tmp_path):
 def test_start_and_end_at_other_frame_rates_are_warned_of(tmp_path):
     start, end = clips.video(tmp_path / "s.mp4", 24, 25), clips.video(tmp_path / "e.mp4", 24, 24)
     tracks = (*VIDEO, Track(role="reference", modality="video"))
-    assert "24 and 25 fps" in fit_samples((pair(start, end),), BUCKET, tracks, AS_IS).warnings[0]
+    assert "24 and 25 fps" in fit_samples((pair(start, end),), BUCKET, tracks, AS_IS).warnings[0].text
 
 
 # --- masks --------------------------------------------------------------------------------------------------------
@@ -185,7 +186,9 @@ def test_a_mask_that_is_all_black_or_white_is_warned_of(tmp_path):
     for colour in ("black", "white"):
         mask = tmp_path / f"{colour}.png"
         clips.ffmpeg("-f", "lavfi", "-i", f"color={colour}:s=96x64", "-frames:v", "1", str(mask))
-        assert f"the mask is all {colour}" in fit_samples(masked(tmp_path, mask), BUCKET, MASKED, AS_IS).warnings[0]
+        assert (
+            f"the mask is all {colour}" in fit_samples(masked(tmp_path, mask), BUCKET, MASKED, AS_IS).warnings[0].text
+        )
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
@@ -241,6 +244,7 @@ def test_clips_are_looked_at_several_at_a_time_and_come_in_order():
 
 def test_settling_answers_from_probes_alone(tmp_path):
     samples = tuple(sample(clips.video(tmp_path / f"{number}.mp4", 17 + number)) for number in range(3))
-    settled = settle(samples, inspect(samples, BUCKET, VIDEO, AS_IS), BUCKET, VIDEO, AS_IS)
+    order = Order(BUCKET, VIDEO, AS_IS)
+    settled = settle(samples, inspect(samples, order), order)
     fitted = fit_samples(samples, BUCKET, VIDEO, AS_IS)
     assert settled == fitted

@@ -14,7 +14,7 @@ from schemas.media import Bucket, FitOptions, Picture
 from schemas.plan import Mask, Plan, Prefix, Reference, generate
 from schemas.preview import GivenFile, PreviewSample
 from tasks.base_model import base, precision
-from tasks.fit import fit_given
+from tasks.fit import fit_all_given
 from tasks.storage.store import store
 from tasks.validate import Decoders, Segment, panels, write_audio_reel, write_video_reel
 from tests.support import clips
@@ -43,7 +43,8 @@ def files(tmp_path):
 
 def preview(plan, files, bucket=BUCKET):
     given = tuple(GivenFile(track=t, file=clips.kept(files[t.role]), where=("v",)) for t in plan.given_tracks)
-    return fit_given(PreviewSample(name="preview 1", prompt="a prompt", given=given), plan, bucket, FitOptions())
+    sample = PreviewSample(name="preview 1", prompt="a prompt", given=given)
+    return fit_all_given((sample,), plan, bucket, FitOptions()).samples[0]
 
 
 def segment(tmp_path, sample, step, **latents):

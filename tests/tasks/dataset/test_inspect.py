@@ -6,6 +6,7 @@ from schemas.media import Bucket, FitOptions, Picture, Sample
 from schemas.plan import Track
 from tasks.dataset import inspect as inspecting
 from tasks.dataset.inspect import inspect
+from tasks.dataset.order import Order
 from tasks.dataset.rules import settle
 from tasks.dataset.suggestions import won_back
 from tasks.fit import fit_samples
@@ -14,6 +15,7 @@ from tests.support import clips
 BUCKET = Bucket.of(Picture(width=64, height=32, frames=25, fps=24))
 TRACKS = (Track(role="target", modality="video"),)
 FITTING = FitOptions(split_above_seconds=30)
+ORDER = Order(BUCKET, TRACKS, FITTING)
 
 
 @pytest.fixture
@@ -33,11 +35,11 @@ def test_every_file_is_looked_at_once_whatever_is_suggested_after_it(samples, mo
 
 
 def test_rules_and_suggestions_touch_no_file(samples, home, monkeypatch):
-    inspected = inspect(samples, BUCKET, TRACKS, FITTING)
+    inspected = inspect(samples, ORDER)
     for file in (home / "store").rglob("*"):
         if file.is_file():
             file.unlink()
-    settled = settle(samples, inspected, BUCKET, TRACKS, FITTING)
+    settled = settle(samples, inspected, ORDER)
     assert [one.name for one in settled.samples] == ["33"]
-    best = won_back(samples, inspected, settled, BUCKET, TRACKS, FITTING)[0]
+    best = won_back(samples, inspected, settled, ORDER)[0]
     assert (best.parameter, best.value, best.keeps) == ("number_of_frames", 17, 2)

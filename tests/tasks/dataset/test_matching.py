@@ -28,6 +28,10 @@ def names(result):
     return [sample.name for sample in result.samples]
 
 
+def ignored(result):
+    return [one.file for one in result.ignored]
+
+
 def files(sample):
     return {role: file.name for role, file in sample.files.items()}
 
@@ -43,7 +47,7 @@ def test_every_listed_audio_format_is_a_sample(matched, extension):
 def test_a_caption_belongs_to_the_clip_of_its_base_name(matched):
     result = matched(PLAIN_AUDIO, "a.wav", "b.wav", **{"a.txt": b" the first \n"})
     assert [(s.name, s.caption) for s in result.samples] == [("a", "the first"), ("b", "")]
-    assert result.warnings == ("1 of 2 samples have no caption: b",)
+    assert str(result.warnings[0]) == "b: no caption"
 
 
 def test_the_same_video_name_in_other_folders_is_another_sample_with_its_own_caption(matched):
@@ -81,12 +85,12 @@ def test_a_triplet_has_an_image_or_a_video_as_its_mask(matched, mask):
 
 def test_a_caption_next_to_its_clip_comes_before_one_elsewhere(matched):
     result = matched(PLAIN_AUDIO, "x/a.wav", **{"y/a.txt": b"far", "x/a.txt": b"near"})
-    assert result.samples[0].caption == "near" and result.ignored == (".DS_Store", "y/a.txt")
+    assert result.samples[0].caption == "near" and ignored(result) == [".DS_Store", "y/a.txt"]
 
 
 def test_captions_that_could_both_be_meant_are_not_guessed(matched):
     result = matched(PLAIN_AUDIO, "a.wav", **{"x/a.txt": b"one", "y/a.txt": b"other"})
-    assert result.samples[0].caption == "" and "x/a.txt and y/a.txt" in result.warnings[0]
+    assert result.samples[0].caption == "" and "x/a.txt and y/a.txt" in result.warnings[0].text
 
 
 def test_names_are_compared_whatever_way_their_accents_are_written(matched):
@@ -96,7 +100,7 @@ def test_names_are_compared_whatever_way_their_accents_are_written(matched):
 
 def test_files_that_are_no_media_are_ignored_and_said_so(matched):
     result = matched(PLAIN_AUDIO, "a.wav", "README.md", "meta.json", **{"orphan.txt": b"x"})
-    assert names(result) == ["a"] and result.ignored == (".DS_Store", "README.md", "meta.json", "orphan.txt")
+    assert names(result) == ["a"] and ignored(result) == [".DS_Store", "README.md", "meta.json", "orphan.txt"]
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from schemas.media import Bucket, FitOptions, Picture
 from schemas.plan import Mask, Plan, Prefix, Reference, Track, generate
 from schemas.preview import GivenFile, PreviewSample
 from schemas.rejections import ClipTooShort, SilentClip
-from tasks.fit import fit_given
+from tasks.fit import fit_all_given
 from tests.support import clips
 
 BUCKET = Bucket.of(Picture(width=64, height=64, frames=17, fps=24))
@@ -17,6 +17,10 @@ MASK = Track(role="mask", modality="video")
 AS_IS = FitOptions(normalize=False)
 WHERE = ("validation", 0, "video_url")
 OPENING = Plan(video=generate(Prefix(steps=2)), audio=generate(Prefix(steps=9)))
+
+
+def fit_given(sample, *order):
+    return fit_all_given((sample,), *order).samples[0]
 
 
 def preview(*given):
@@ -37,15 +41,13 @@ def test_a_validation_clip_shorter_than_the_prefix_is_refused_with_its_request_f
         fit_given(given, Plan(video=generate(Prefix(steps=2))), BUCKET, AS_IS)
     [detail] = refused.value.details()
     assert (detail.loc, detail.type) == (("body", *WHERE), "video_duration_too_short")
-    assert str(refused.value) == (
-        "short.mp4: have 6 frames at 24 fps, need 9; use a longer clip or lower conditioning_frames"
-    )
+    assert str(refused.value) == "short.mp4: have 6 frames at 24 fps, need 9; use a longer clip"
 
 
 def test_a_validation_sound_shorter_than_the_prefix_is_refused_but_codec_padding_is_not(tmp_path):
     plan = Plan(audio=generate(Prefix(steps=25)))
     fit_given(preview((AUDIO[0], clips.tone(tmp_path / "enough.wav", 0.985))), plan, SOUND_BUCKET, AS_IS)
-    with pytest.raises(ClipTooShort, match=r"have 0.9 s of sound, need 1 s; .* conditioning_seconds"):
+    with pytest.raises(ClipTooShort, match=r"have 0.9 s of sound, need 1 s; .* conditioning_seconds to 0.9"):
         fit_given(preview((AUDIO[0], clips.tone(tmp_path / "short.wav", 0.9))), plan, SOUND_BUCKET, AS_IS)
 
 

@@ -167,7 +167,7 @@ def test_the_window_is_as_long_as_the_frames_are_shown_at_the_clips_own_rate(tmp
 
 def test_much_silence_in_place_of_sound_is_warned_of(tmp_path):
     path = muxed(tmp_path, seconds=0.4)
-    assert "44% of the target's sound is silence" in fit_one(path, FitOptions()).warnings[0]
+    assert "44% of the target's sound is silence" in fit_one(path, FitOptions()).warnings[0].text
 
 
 def test_a_short_clip_is_slowed_down_with_its_sound(tmp_path):
@@ -179,7 +179,7 @@ def test_a_short_clip_is_slowed_down_with_its_sound(tmp_path):
 
 def test_slowing_down_more_than_twice_is_warned_of(tmp_path):
     path = muxed(tmp_path, frames=8, seconds=0.34)
-    assert "slowed down 2.1 times" in fit_one(path, FitOptions(auto_scale=True, preserve_pitch=False)).warnings[0]
+    assert "slowed down 2.1 times" in fit_one(path, FitOptions(auto_scale=True, preserve_pitch=False)).warnings[0].text
 
 
 # --- the settled peak ---------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_digital_silence_passes_with_a_warning_and_is_not_made_louder(tmp_path):
     path = clips.tone(tmp_path / "a.wav", 1.0, peak=0.0)
     fitted = fit_one(path, FitOptions(), TRACKS[1:], Bucket(seconds=1.0))
     assert fitted.samples[0].clips["target"].audio.gain == 1.0
-    assert fitted.warnings == ("a: the target's sound is silent",)
+    assert [str(one) for one in fitted.warnings] == ["a: the target's sound is silent"]
 
 
 def test_no_clip_is_made_more_than_40_decibels_louder():

@@ -5,15 +5,16 @@ import json
 import pytest
 
 from schemas.layout import AUDIO_PAIRS, PLAIN_AUDIO, PLAIN_VIDEOS, VIDEO_PAIRS
-from schemas.media import Bucket, FitOptions, Picture
+from schemas.media import Bucket, Clip, FitOptions, FittedSample, FittedVideo, Picture
 from schemas.plan import Plan, Prefix, Reference, generate
-from schemas.report import DatasetReport
+from schemas.report import DatasetReport, Remark
 from tasks.board import board
 from tasks.dataset.archive import extract_archive
 from tasks.dataset.matching import match_samples
 from tasks.fit import fit_samples
+from tasks.manifests import Fitted, Matched
 from tasks.reports.dataset_page import page
-from tasks.reports.dataset_report import dataset_report
+from tasks.reports.dataset_report import dataset_report, grouped
 from tasks.reports.run_page import dataset_card
 from tasks.storage.outputs import Outputs
 from tasks.upload import upload_results
@@ -29,7 +30,7 @@ AS_IS = FitOptions(normalize=False)
 def reported(tmp_path):
     def report(files, layout, plan, bucket=BUCKET, fitting=AS_IS):
         matched = match_samples(extract_archive(clips.archive(tmp_path / "data.zip", files)), layout)
-        return dataset_report(matched, fit_samples(matched.samples, bucket, plan.tracks, fitting), bucket, (), plan)
+        return dataset_report(matched, fit_samples(matched.samples, bucket, plan.tracks, fitting), bucket)
 
     return report
 
@@ -59,8 +60,14 @@ def test_every_file_of_the_archive_has_its_fate(reported, film):
         ("short.txt", "caption", "short"),
     ]
     reasons = {row.file: row.reason for row in report.files}
-    assert reasons["__MACOSX/._x"].startswith("a hidden file") and reasons["notes.md"] == "not a media file"
-    assert reasons["orphan.txt"].startswith("a caption of no sample") and reasons["empty.txt"] == "it is empty"
+    assert (
+        reasons["__MACOSX/._x"].startswith("a hidden file")
+        and reasons["notes.md"] == "neither a media file nor a caption"
+    )
+    assert (
+        reasons["orphan.txt"] == "a caption without a clip: no sample is called orphan"
+        and reasons["empty.txt"] == "it is empty"
+    )
     assert reasons["short.mp4"].startswith("have 20 frames at 24 fps, need 33")
 
 
@@ -77,7 +84,7 @@ def test_a_kept_clip_tells_its_fitted_window_and_its_warnings(reported, film):
     [row] = report.files
     assert (row.video.frames, row.video.fps, row.video.start_seconds) == (33, 30.0, 0.0)
     assert (row.audio.seconds, row.audio.stretch) == (pytest.approx(1.1), 1.0)
-    assert row.audio.gain > 1 and row.warnings[0].startswith("the target is at 30 fps, frame_rate is 24")
+    assert row.audio.gain > 1 and row.warnings[1].startswith("the target is at 30 fps, frame_rate is 24")
 
 
 def test_each_file_of_a_pair_has_its_role_and_its_own_warnings(reported, tmp_path):
@@ -85,7 +92,7 @@ def test_each_file_of_a_pair_has_its_role_and_its_own_warnings(reported, tmp_pat
     plan = Plan(audio=generate(Reference()))
     report = reported({"n_start.wav": silence, "n_end.wav": tone}, AUDIO_PAIRS, plan, Bucket(seconds=1.0))
     assert [(row.role, row.warnings) for row in report.files] == [
-        ("target", []),
+        ("target", ["no caption"]),
         ("reference", ["the reference's sound is silent"]),
     ]
 
@@ -108,12 +115,59 @@ def test_a_clip_that_was_split_has_a_row_for_each_scene(reported, tmp_path):
     ]
 
 
+# --- warnings -----------------------------------------------------------------------------------------------------
+
+
+def test_warnings_of_one_kind_are_one_line_and_each_stays_with_its_file(reported, film):
+    files = {f"{number}.mp4": film(60 + number, 30) for number in range(3)} | {"slow.mp4": film(60, 12)}
+    report = reported(files | {"a.mp4.txt": b"x", "b.csv": b"x"}, PLAIN_VIDEOS, VIDEO_AUDIO)
+    lines = [line.partition(":")[0] for line in report.warnings]
+    assert lines == [
+        "2 files look like captions and are not used",
+        "4 of 4 samples (0, 1, 2, slow)",
+        "4 of 4 samples (0, 1, 2, slow)",
+    ]
+    assert "such as 0: the target is at 30 fps" in report.warnings[2]
+    rates = {row.file: row.warnings[1].partition(",")[0] for row in report.files if row.role}
+    assert rates == {f"{number}.mp4": "the target is at 30 fps" for number in range(3)} | {
+        "slow.mp4": "the target is at 12 fps"
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "lines"),
+    [
+        ([], []),
+        (["slow"], ["s0: slow"]),
+        (["slow"] * 2, ["2 of 9 samples (s0, s1): slow"]),
+        (["slow"] * 8, ["8 of 9 samples (s0, s1, s2, s3, s4 and 3 more): slow"]),
+        (["slow", "loud", "slow"], ["2 of 9 samples (s0, s2): slow", "s1: loud"]),
+    ],
+)
+def test_a_hundred_warnings_are_told_with_a_count_and_the_first_names(texts, lines):
+    assert grouped([Remark(sample=f"s{n}", text=text) for n, text in enumerate(texts)], 9) == lines
+
+
+def test_a_warning_of_a_clip_stands_beside_each_of_its_scenes_and_no_other_sample():
+    clip = FittedVideo(source="x", seek_seconds=0, filters="", width=64, height=64, frames=9, fps=24)
+    names = ("film#s001", "film#s002", "film: a")
+    samples = tuple(
+        FittedSample(name=name, caption="", files={"target": name}, clips={"target": Clip(video=clip)}, fps=24)
+        for name in names
+    )
+    remarks = (Remark(sample="film", text="no caption"), Remark(sample="film: a", text="is dark"))
+    matched = Matched(samples=(), captions={}, ignored=(), warnings=remarks[:1])
+    report = dataset_report(matched, Fitted(samples=samples, skipped=(), warnings=remarks[1:]), BUCKET)
+    assert [row.warnings for row in report.files] == [["no caption"], ["no caption"], ["is dark"]]
+
+
 # --- what one change would win back -------------------------------------------------------------------------------
 
 
 def test_one_parameter_change_is_offered_with_what_it_keeps(reported, film):
     files = {"a.mp4": film(40), "b.mp4": film(30), "c.mp4": film(20), "d.mp4": film(11)}
-    report = reported(files, PLAIN_VIDEOS, VIDEO_AUDIO)
+    prefix = AS_IS.model_copy(update={"frame_counts": (17, 25, 33)})
+    report = reported(files, PLAIN_VIDEOS, VIDEO_AUDIO, fitting=prefix)
     assert [str(win) for win in report.wins] == [
         "number_of_frames 25 keeps 2 of 4",
         "number_of_frames 17 keeps 3 of 4",
@@ -133,13 +187,15 @@ def test_a_change_that_is_offered_keeps_what_it_says(reported, film):
 def test_a_length_that_the_reference_factor_cannot_divide_is_not_offered(reported, film):
     plan = Plan(video=generate(Reference(temporal_scale=2)))
     files = {"a_start.mp4": film(40), "a_end.mp4": film(40), "b_start.mp4": film(40), "b_end.mp4": film(30)}
-    assert str(reported(files, VIDEO_PAIRS, plan).wins[0]) == "number_of_frames 17 keeps 2 of 2"
+    halved = AS_IS.model_copy(update={"frame_counts": (17, 33)})
+    assert str(reported(files, VIDEO_PAIRS, plan, fitting=halved).wins[0]) == "number_of_frames 17 keeps 2 of 2"
 
 
 def test_a_shorter_sound_is_offered_in_hundredths_of_a_second(reported, tmp_path):
     lengths = {"a": 1.3, "b": 0.905, "c": 0.7, "d": 0.3}
     files = {f"{name}.wav": clips.tone(tmp_path / f"{name}.wav", length) for name, length in lengths.items()}
-    wins = reported(files, PLAIN_AUDIO, AUDIO, Bucket(seconds=1.0)).wins
+    prefix = AS_IS.model_copy(update={"least_seconds": 0.73})
+    wins = reported(files, PLAIN_AUDIO, AUDIO, Bucket(seconds=1.0), prefix).wins
     assert [str(win) for win in wins] == ["audio_duration_seconds 0.9 keeps 2 of 4"]  # 0.7 s would be all prefix
 
 
