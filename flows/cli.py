@@ -8,39 +8,44 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
+from flows.request_file import allow_files, read_request
 from flows.unfinished import Unfinished, unfinished
+from models.ltx2.bundle import RANDOM_WEIGHTS, is_tiny
 from schemas.endpoint import Endpoint
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import LtxFlowsError
-from schemas.rejections import Detail, InputRejected, RequestRejected
+from schemas.rejections import InputRejected
 from schemas.request import TrainRequest
 from schemas.settings import settings
-from tasks.sources.fetch import check_all
 from tasks.storage.home import private_home
 
 DONE, FAILED, REJECTED = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 0, 1 (one line on stderr) or 2 (a 422 body on stdout)."""
+    """Entry point; the exit status is 0, 1 (a line on stderr for each fault) or 2 (a 422 body on stdout)."""
     options = _parser().parse_args(arguments)
     with _stdout_for_json() as out:
         try:
+            if options.command is not _doctor:  # which tells them with the rest
+                settings()
             options.command(options, out)
         except InputRejected as error:
             _print({"detail": [detail.model_dump(mode="json") for detail in error.details()]}, out)
             return REJECTED
         except (LtxFlowsError, OSError) as error:
-            print(f"ltx-flows: {error}", file=sys.stderr)
+            print("\n".join(f"ltx-flows: {line}" for line in str(error).splitlines()), file=sys.stderr)
             return FAILED
     return DONE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ltx-flows", description="LoRA training for LTX-2.3 on your own GPU.")
+    parser.add_argument("--version", action="version", version=f"ltx-flows {version('ltx-flows')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run the flow here and now")
@@ -66,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     deploy.add_argument("--on", choices=("process", "docker", "kubernetes"), default="process", help="kind of worker")
     deploy.set_defaults(command=_deploy)
 
+    _add_keeping(commands)
+    return parser
+
+
+def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     bills = commands.add_parser("bills", help="the ledger")
     form = bills.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON")
@@ -78,7 +88,6 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="what is ready on this machine and what is missing")
     doctor.set_defaults(command=_doctor)
-    return parser
 
 
 def _add_serving(serve: argparse.ArgumentParser) -> None:
@@ -97,11 +106,12 @@ def _add_pruning(cache: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, out: TextIO) -> None:
-    endpoint, request = _read(options)
+    endpoint, request = read_request(options.endpoint, options.request)
     if options.output:
         os.environ["LTX_FLOWS_OUTPUTS"] = str(options.output.absolute())
         settings.cache_clear()
     with unfinished(endpoint.name, request) as note:
+        _say_random_weights()
         _print(_told_again(note) or _run_flow(endpoint, request, note), out)
         out.flush()
 
@@ -109,13 +119,15 @@ def _run(options: argparse.Namespace, out: TextIO) -> None:
 def _plan(options: argparse.Namespace, out: TextIO) -> None:
     from flows.plan import plan_run  # noqa: PLC0415  # each command imports what it needs: `plan` must answer at once
 
-    _print(plan_run(*_read(options)).model_dump(mode="json"), out)
+    asked = read_request(options.endpoint, options.request)
+    _say_random_weights()
+    _print(plan_run(*asked).model_dump(mode="json"), out)
 
 
 def _demo(options: argparse.Namespace, out: TextIO) -> None:
     from flows.demo import make_demo, summary  # noqa: PLC0415
 
-    _allow_files()
+    allow_files()
     os.environ["LTX_FLOWS_BASE_MODEL"] = "tiny"
     settings.cache_clear()
     private_home()
@@ -175,6 +187,11 @@ def _doctor(options: argparse.Namespace, out: TextIO) -> None:
         raise LtxFlowsError(f"not ready: {', '.join(missing)}")
 
 
+def _say_random_weights() -> None:
+    if is_tiny(settings().base_model):
+        print(f"ltx-flows: {RANDOM_WEIGHTS}", file=sys.stderr)
+
+
 def _told_again(note: Unfinished) -> dict[str, Any] | None:
     """The result of a run that was killed after its bill, before anybody read the result; not run or billed again."""
     run_id = note.first_run()
@@ -213,46 +230,6 @@ def _run_flow(endpoint: Endpoint[Any], request: TrainRequest, note: Unfinished) 
     if isinstance(outcome, BaseException):
         raise LtxFlowsError(f"the run failed: {type(outcome).__name__}: {outcome}; its log above says where")
     return dict(outcome.model_dump(mode="json"))
-
-
-def _read(options: argparse.Namespace) -> tuple[Endpoint[Any], TrainRequest]:
-    """The request of a file, with plain paths made absolute. Nothing is started for it."""
-    _allow_files()
-    endpoint = ENDPOINTS[options.endpoint]
-    try:
-        body = json.loads(options.request.read_text(encoding="utf-8"))
-    except ValueError as error:
-        fault = Detail(loc=("body",), msg=f"{options.request} is not JSON: {error}", type="json_invalid")
-        raise RequestRejected([fault]) from error
-    request = endpoint.read(_with_file_urls(body, options.request.absolute().parent))
-    check_all(request.model_dump(mode="json"))
-    private_home()
-    return endpoint, request
-
-
-def _allow_files() -> None:
-    """Open the whole file system to requests: users of the command may read the files that the command may read."""
-    os.environ.setdefault("LTX_FLOWS_ALLOW_FILE_ROOT", "/")
-    settings.cache_clear()
-
-
-def _with_file_urls(value: Any, beside: Path) -> Any:  # any JSON
-    """Plain paths, from the working folder or from beside the request, as file:// URLs."""
-    if isinstance(value, dict):
-        return {
-            key: _file_url(item, beside)
-            if key.endswith("_url") and isinstance(item, str)
-            else _with_file_urls(item, beside)
-            for key, item in value.items()
-        }
-    return [_with_file_urls(item, beside) for item in value] if isinstance(value, list) else value
-
-
-def _file_url(url: str, beside: Path) -> str:
-    if "://" in url or url.startswith("data:") or not url:
-        return url
-    here = Path(url).expanduser()
-    return (here if here.exists() else beside / here).absolute().as_uri()
 
 
 @contextmanager

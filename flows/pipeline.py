@@ -12,7 +12,7 @@ from flows.cancellation import called_off
 from flows.config import training_config
 from flows.pulse import alive
 from schemas.endpoint import Endpoint
-from schemas.errors import StoreDamaged
+from schemas.errors import SettingsUnreadable, StoreDamaged
 from schemas.faults import together
 from schemas.media import MediaFile
 from schemas.plan import Plan
@@ -112,6 +112,10 @@ def opening_media(request: TrainRequest, plan: Plan, used: Usage) -> Fitted:
 
 def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
     """The whole run. Wrong data end it red, named Rejected, with the 422's own words, without retries."""
+    try:
+        settings()
+    except SettingsUnreadable as error:  # of this worker: its lines are all that there is to say
+        return Failed(message=f"on this worker, {error}", data=error)
     private_home()
     if called_off(UUID(runtime.flow_run.id)):
         return Cancelled(message="cancelled before it began")

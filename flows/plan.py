@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from models.ltx2.bundle import RANDOM_WEIGHTS, is_tiny
 from schemas.endpoint import Endpoint
 from schemas.faults import together
 from schemas.plan import Plan
 from schemas.rejections import TRAINING_DATA
 from schemas.report import PlanAnswer
 from schemas.request import TrainRequest
+from schemas.settings import settings
 from tasks.dataset.archive import extract_archive
 from tasks.dataset.inspect import inspect
 from tasks.dataset.matching import match_samples
@@ -34,6 +36,8 @@ def plan_run(endpoint: Endpoint[Any], request: TrainRequest) -> PlanAnswer:
     )
     report = dataset_report(matched, fitted, bucket, request.notes)
     price = endpoint.price(request.number_of_steps)
+    if is_tiny(settings().base_model):
+        report.warnings.append(RANDOM_WEIGHTS)
     known = report.model_dump(exclude={"files": {"__all__": {"audio": {"gain"}}}})  # gains are found by decoding
     return PlanAnswer(**known, billable_units=price.billable_units, usd=price.usd)
 

@@ -25,6 +25,7 @@ from flows.hosting.prefect_app import LOOPBACK
 from flows.hosting.prefect_server import entrance, prefect_server
 from flows.hosting.worker import worker_name, working
 from flows.service.connections import allow_many_connections, check_address, guarded, listen
+from models.ltx2.bundle import RANDOM_WEIGHTS, is_tiny
 from schemas.errors import LtxFlowsError, ServerUnavailable
 from schemas.settings import settings
 from tasks.storage.home import private_home
@@ -140,7 +141,9 @@ class _Api(uvicorn.Server):
 
 def greeting(serving: Serving, log: Path) -> str:
     """Text for the terminal: the URLs to open and the variables to export."""
+    warning = [RANDOM_WEIGHTS, ""] if is_tiny(settings().base_model) else []
     lines = [
+        *warning,
         f"history   {serving.url}/",
         f"API       {serving.url}/docs",
         f"Prefect   {entrance()}",

@@ -21,6 +21,7 @@ LtxFlowsError
 │   ├── StoreUnavailable       a store or OUTPUTS did not answer, or not wholly
 │   └── LedgerUnavailable      the ledger's database did not answer, or did not take the row
 ├── MachineNotReady        the operator mends it: exit 1
+│   ├── SettingsUnreadable     LTX_FLOWS_ variables with wrong values or names
 │   ├── MissingTool            ffmpeg, ffprobe or rubberband is not installed
 │   ├── BaseModelUnavailable   the base model's folder or Hub id does not load
 │   │   └── BaseModelNotHere       it is on the Hub, and not on this machine yet
@@ -32,7 +33,8 @@ LtxFlowsError
 │   ├── ServerUnavailable      no Prefect server could be reached or started
 │   ├── StoreFull              no space is left
 │   ├── StoreRefused           a place may not be read or written
-│   └── DatabaseDamaged        the ledger's or Prefect's database file cannot be read
+│   ├── DatabaseDamaged        the ledger's or Prefect's database file cannot be read
+│   └── DatabaseUnusable       the ledger's database is of a newer version, or its driver is not installed
 ├── StoreDamaged           an artifact is gone or differs from what was written
 ├── ConditionError         a condition that does not fit its clip: a defect of ours, exit 1
 ├── TrainingDiverged       the adapter's numbers went out of bounds; the user lowers learning_rate: exit 1, billed 0
@@ -69,6 +71,17 @@ class TrainingInterrupted(TransientError):
 
 class MachineNotReady(LtxFlowsError):
     """A fault in the set-up of this machine, to be mended first. Exit 1."""
+
+
+class SettingsUnreadable(MachineNotReady):
+    """Settings with values or names that are none, a line each. Exit 1."""
+
+    def __init__(self, faults: dict[str, str]) -> None:
+        super().__init__(faults)
+        self.faults = faults  # name of the variable -> its line
+
+    def __str__(self) -> str:
+        return "\n".join(self.faults.values())
 
 
 class MissingTool(MachineNotReady):
@@ -148,6 +161,10 @@ class StoreRefused(MachineNotReady):
 
 class DatabaseDamaged(MachineNotReady):
     """A database file that is cut or garbled. It is never replaced silently: that could bill a run twice."""
+
+
+class DatabaseUnusable(MachineNotReady):
+    """A ledger's database that this installation cannot use: of a newer version, or without its driver."""
 
 
 def store_error(where: str, error: BaseException, *, refused: bool = False) -> LtxFlowsError:

@@ -10,6 +10,7 @@ import uvicorn
 from flows.service.app import create_app
 from flows.service.connections import allow_many_connections, check_address, guarded, listen
 from schemas.errors import LtxFlowsError
+from schemas.settings import settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,12 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8484, help="its port (8484)")
     options = parser.parse_args(arguments)
     try:
+        settings()
         check_address(options.host, options.port)
         allow_many_connections()
         with suppress(KeyboardInterrupt), listen(options.host, options.port) as door:
             uvicorn.Server(guarded(create_app(names=[options.host]))).run(sockets=[door])
     except LtxFlowsError as error:
-        print(f"ltx-flows: {error}", file=sys.stderr)
+        print("\n".join(f"ltx-flows: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return 1
     return 0
 

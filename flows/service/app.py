@@ -23,7 +23,7 @@ from flows.service.routes import direct, files, multipart, pages, plan, queue, u
 from flows.service.upload_register import forget_abandoned
 from flows.service.watcher import MAY_PASS, Watcher, attempt
 from schemas.endpoints import ENDPOINTS
-from schemas.errors import LtxFlowsError
+from schemas.errors import LtxFlowsError, SettingsUnreadable
 from schemas.redaction import for_clients
 from schemas.rejections import InputRejected, bounded
 from schemas.settings import settings
@@ -43,12 +43,13 @@ ROUTERS = (
 
 
 def create_app(runs: Runs | None = None, names: Sequence[str] = ()) -> FastAPI:
-    """Create the application.
+    """Create the application, or end the process where the settings cannot be read.
 
     Args:
         runs: what starts its requests, by default Prefect's deployments.
         names: under which it is served, besides the machine's own and those in the settings.
     """
+    _check_settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -80,6 +81,14 @@ def create_app(runs: Runs | None = None, names: Sequence[str] = ()) -> FastAPI:
     _add_faults(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _check_settings() -> None:
+    """End the process where settings cannot be read: uvicorn would show another error of a factory as a traceback."""
+    try:
+        settings()
+    except SettingsUnreadable as error:
+        raise SystemExit(str(error)) from None
 
 
 def _add_layers(app: FastAPI, names: Sequence[str]) -> None:

@@ -11,6 +11,10 @@ from schemas.errors import BaseModelUnavailable
 TINY = "tiny"
 TINY_FOLDER = "tiny-v2"  # raise the number when models/ltx2/tiny.py changes what it writes
 COMPONENTS = ("transformer", "connectors", "vae", "audio_vae", "vocoder", "text_encoder", "tokenizer")
+RANDOM_WEIGHTS = (
+    f"RANDOM WEIGHTS: the base model `{TINY}` is for trying things out, and what is trained on it is of no use; for "
+    "trainings that count, set LTX_FLOWS_BASE_MODEL to a folder or a Hub id such as diffusers/LTX-2.3-Diffusers"
+)
 BLOCKS, BLOCK_BYTES = 64, 1 << 16  # of a weight file that its fingerprint reads
 AGAIN = "fetch it again, or remove it where it came from the Hub: the next run downloads it"
 ADVICE = (

@@ -51,15 +51,20 @@ class Place:
 
     Raises:
         StoreUnavailable: it did not answer in all that time.
-        StoreFull, StoreRefused: somebody has to make room, or let us in.
+        StoreFull, StoreRefused: somebody has to make room, or let us in; or nothing here speaks the URL's protocol.
     """
 
     def __init__(self, url: str) -> None:
         options: dict[str, Any] = {"use_listings_cache": False}  # others write here, too
         if url.startswith(("s3://", "s3a://")):
             options["config_kwargs"] = S3_CONFIG
-        self.fs, self.root = fsspec.url_to_fs(url, **options)
         self.url = url.split("?", 1)[0]
+        try:
+            self.fs, self.root = fsspec.url_to_fs(url, **options)
+        except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
+            raise StoreRefused(
+                f"{self.url} cannot be opened ({error}); write a folder or s3://bucket/folder"
+            ) from error
         self.is_local = isinstance(self.fs, LocalFileSystem)
         self.on_s3 = "s3" in self.fs.protocol
         self._parts = S3_PARTS if self.on_s3 else {}

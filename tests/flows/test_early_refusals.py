@@ -176,3 +176,20 @@ def test_prefect_lets_a_run_be_rejected_only_before_it_begins():
         assert asyncio.run(rejected()) == [True, False]
         ended, going = (client.read_flow_run(run_id).state for run_id in ids)
     assert (ended.type.value, ended.name, ended.message, going.name) == ("FAILED", "Rejected", "422 silent", "Running")
+
+
+# --- random weights -----------------------------------------------------------------------------------------------
+
+
+def test_plan_says_loudly_that_the_base_model_has_random_weights(tmp_path, capfd, monkeypatch):
+    (tmp_path / "clips.zip").write_bytes(zipped({"a.mp4": video(tmp_path / "a.mp4", 20)}))
+    (tmp_path / "request.json").write_text(json.dumps({"training_data_url": "clips.zip", "number_of_frames": 17}))
+    assert main(["plan", "extend-prefix", str(tmp_path / "request.json")]) == 0
+    told = capfd.readouterr()
+    assert told.err.startswith("ltx-flows: RANDOM WEIGHTS: the base model `tiny`")
+    assert [line for line in json.loads(told.out)["warnings"] if line.startswith("RANDOM WEIGHTS")] != []
+    monkeypatch.setenv("LTX_FLOWS_BASE_MODEL", "diffusers/LTX-2.3-Diffusers")
+    settings.cache_clear()
+    assert main(["plan", "extend-prefix", str(tmp_path / "request.json")]) == 0
+    told = capfd.readouterr()
+    assert "RANDOM" not in told.err + told.out

@@ -172,6 +172,13 @@ def test_without_https_clients_are_told_what_is_missing():
     assert "serve with --tls-self-signed" in greeting(Serving(), Path("worker.log"))
 
 
+def test_random_weights_are_the_first_that_is_said(monkeypatch):
+    assert greeting(Serving(), Path("worker.log")).startswith("RANDOM WEIGHTS: the base model `tiny`")
+    monkeypatch.setenv("LTX_FLOWS_BASE_MODEL", "diffusers/LTX-2.3-Diffusers")
+    settings.cache_clear()
+    assert greeting(Serving(), Path("worker.log")).startswith("history ")
+
+
 def test_its_certificate_is_for_every_name_that_it_is_served_under(public_url, monkeypatch):
     monkeypatch.setenv("LTX_FLOWS_ALLOWED_HOSTS", "gpu.lan, *.example.org")
     settings.cache_clear()

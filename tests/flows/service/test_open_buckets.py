@@ -3,6 +3,7 @@
 import pytest
 
 from flows.service.buckets import check_bucket
+from schemas.errors import SettingsUnreadable
 from schemas.rejections import DownloadRejected
 from schemas.settings import settings
 from tasks.sources.fetch import check
@@ -92,10 +93,17 @@ def test_other_ways_to_s3_are_refused_as_ever(monkeypatch, url):
     test(None, None)
 
 
-@pytest.mark.parametrize("prefixes", ["", ",", "s3://", "s3:", "/", "team", "https://team", "s3:///", "s3://*"])
-def test_what_is_no_prefix_opens_nothing(monkeypatch, prefixes):
+@pytest.mark.parametrize("prefixes", ["", ",", "s3://*"])
+def test_what_is_no_bucket_opens_nothing(monkeypatch, prefixes):
     opened(monkeypatch, prefixes)
     assert not is_open("s3://team/a.zip")
+
+
+@pytest.mark.parametrize("prefixes", ["s3://", "s3:", "/", "team", "https://team", "s3:///"])
+def test_what_is_no_prefix_is_refused_as_a_setting(monkeypatch, prefixes):
+    opened(monkeypatch, prefixes)
+    with pytest.raises(SettingsUnreadable):
+        is_open("s3://team/a.zip")
 
 
 def test_a_refused_bucket_tells_no_secret_of_its_address():
