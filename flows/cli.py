@@ -87,6 +87,7 @@ def _add_keeping(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     cache.set_defaults(command=_cache)
 
     doctor = commands.add_parser("doctor", help="what is ready on this machine and what is missing")
+    doctor.add_argument("--online", action="store_true", help="also ask the Hub whether the base model may be read")
     doctor.set_defaults(command=_doctor)
 
 
@@ -180,11 +181,12 @@ def _cache(options: argparse.Namespace, out: TextIO) -> None:
 def _doctor(options: argparse.Namespace, out: TextIO) -> None:
     from flows.doctor import examine  # noqa: PLC0415
 
-    private_home()
-    findings = examine()
-    out.write("".join(f"{'ok     ' if f.ready else 'MISSING'}  {f.what}: {f.state}\n" for f in findings))
-    if missing := [finding.what for finding in findings if not finding.ready]:
-        raise LtxFlowsError(f"not ready: {', '.join(missing)}")
+    missing = []
+    for found in examine(online=options.online):
+        print(f"{'ok     ' if found.ready else 'MISSING'}  {found.what}: {found.state}", file=out, flush=True)
+        missing += [] if found.ready else [found.what]
+    if missing:
+        raise LtxFlowsError(f"not ready: {', '.join(dict.fromkeys(missing))}")
 
 
 def _say_random_weights() -> None:

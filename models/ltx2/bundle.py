@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import BaseModelUnavailable
 
@@ -72,6 +73,37 @@ def _check_lengths(folder: Path) -> None:
             raise BaseModelUnavailable(
                 f"{path} is damaged: it has {size} bytes, and its header says otherwise; {AGAIN}"
             )
+
+
+def check_headers(folder: Path) -> int:
+    """Check a base model's files by their headers and indexes alone; return the number of weights.
+
+    Raises:
+        BaseModelUnavailable: one is missing or cut, or it is no LTX-2.3.
+    """
+    for component in COMPONENTS:
+        folder_of(str(folder), component)
+    _check_lengths(folder)
+    for index in sorted(folder.glob("*/*.safetensors.index.json")):
+        shards = set(_json(index)["weight_map"].values())
+        if gone := sorted(shard for shard in shards if not (index.parent / shard).is_file()):
+            raise BaseModelUnavailable(f"{index.parent} lacks {len(gone)} of its files, e.g. {gone[0]}; {AGAIN}")
+    if not _json(folder / "transformer" / "config.json").get("cross_attn_mod"):
+        raise BaseModelUnavailable(f"{folder} is not an LTX-2.3: its transformer lacks text modulation")
+    return sum(_count(path) for path in folder.glob("*/*.safetensors"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, FileNotFoundError) as error:
+        raise BaseModelUnavailable(f"{path} cannot be read ({error}); {AGAIN}") from error
+
+
+def _count(path: Path) -> int:
+    with path.open("rb") as file:
+        names = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return len(names.keys() - {"__metadata__"})
 
 
 def fingerprint(base: str, component: str) -> str:

@@ -8,15 +8,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import (
     Connection,
+    Engine,
     create_engine,
     text,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, OperationalError
 
-from schemas.errors import DatabaseDamaged, LedgerUnavailable
+from schemas.errors import DatabaseDamaged, DatabaseUnusable, LedgerUnavailable
 from schemas.settings import settings
 from tasks.storage.durable import appearing
 from tasks.storage.home import private_home
@@ -34,13 +36,14 @@ def ledger() -> Iterator[Connection]:
     Raises:
         LedgerUnavailable: it does not answer; it may pass.
         DatabaseDamaged: its file is cut or garbled, or is gone although it has held bills.
+        DatabaseUnusable: a newer version has used it, or its driver is not installed.
     """
     url = make_url(settings().ledger_url)
     if url.get_backend_name() == "sqlite":
         private_home()
         _check_file(url)
     waiting = {"timeout": SECONDS_IN_LINE} if url.get_backend_name() == "sqlite" else {}
-    engine = create_engine(url, connect_args=waiting)
+    engine = _engine(url, waiting)
     try:
         with engine.connect() as connection:
             _migrate(connection)
@@ -58,6 +61,22 @@ def ledger() -> Iterator[Connection]:
         raise LedgerUnavailable(f"the ledger {shown} does not answer ({reason}); start it, then run again") from error
     finally:
         engine.dispose()
+
+
+def _engine(url: URL, arguments: dict[str, float]) -> Engine:
+    try:
+        return create_engine(url, connect_args=arguments)
+    except (ImportError, ArgumentError) as error:
+        raise DatabaseUnusable(
+            f"LTX_FLOWS_DATABASE_URL asks for {url.drivername}, which is not here ({error}); for PostgreSQL, type: "
+            'pip install "ltx-flows[postgres]"'
+        ) from error
+
+
+def revision() -> str | None:
+    """Version of the ledger's tables, once they are brought to ours."""
+    with ledger() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def _check_file(url: URL) -> None:
@@ -100,7 +119,10 @@ def _migrate(connection: Connection) -> None:
     if MigrationContext.configure(connection).get_current_revision() == newest:
         return
     with _migrating(connection):
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:  # a revision that this version does not know
+            raise DatabaseUnusable(f"the ledger was used by a newer ltx-flows ({error}); update this one") from error
         connection.commit()
 
 

@@ -15,7 +15,7 @@ from schemas.errors import ProgramKilled
 from schemas.media import FittedAudio, FittedVideo
 from schemas.rejections import UnreadableClip
 from tasks.media.probe import probe
-from tasks.media.programs import ONLY_THE_FILE, TimeLimit, complaint, program, versions
+from tasks.media.programs import ONLY_THE_FILE, TimeLimit, complaint, program
 from tasks.media.waveform import Waveform, as_stereo, fitted, read_plain
 
 THREADS = 2  # several clips are read at once (docs/media-rules.md, section 2); x264's bytes depend on the number
@@ -147,11 +147,6 @@ def still(path: Path) -> bytes:
     )
     done = subprocess.run(command, capture_output=True, check=False, timeout=LEAST_SECONDS)
     return done.stdout
-
-
-def tools() -> dict[str, str | None]:
-    """Versions of the programs that media need, shown by `doctor`."""
-    return versions()
 
 
 def sample_frames(path: Path, width: int, height: int, count: int) -> Iterator[Frames]:

@@ -15,6 +15,13 @@ FORMATS = (
 MOST_PIXELS = 8192 * 8192  # of a frame; an image of 16384 x 16384 takes a gigabyte and may be a file of 300 kB
 ONLY_THE_FILE = {"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe", "max_pixels": str(MOST_PIXELS)}
 
+# beside what every build has
+ENCODERS = frozenset({"libx264", "aac", "png", "rawvideo"})
+FILTERS = frozenset(
+    {"aresample", "atrim", "bwdif", "crop", "format", "fps", "premultiply", "reverse", "scale", "select",
+     "setparams", "setpts", "setsar", "settb", "tonemap", "tpad", "trim", "zscale"}
+)  # fmt: skip
+
 PACKAGES = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg", "rubberband": "rubberband-cli"}
 
 
@@ -29,12 +36,16 @@ def program(name: str, otherwise: str = "") -> str:
     raise MissingTool(name, PACKAGES[name], otherwise)
 
 
-def versions() -> dict[str, str | None]:
-    """Each program's version for `doctor`, or None where the program is missing."""
-    return {name: _version(name) if shutil.which(name) else None for name in PACKAGES}
+def abilities(kind: str) -> frozenset[str]:
+    """Names of ffmpeg's `encoders` or `filters`."""
+    done = subprocess.run(["ffmpeg", "-hide_banner", f"-{kind}"], capture_output=True, text=True, check=False)
+    return frozenset(words[1] for line in done.stdout.splitlines() if len(words := line.split()) > 1)
 
 
-def _version(name: str) -> str:
+def version(name: str) -> str | None:
+    """A program's version, or None where it is not installed."""
+    if not shutil.which(name):
+        return None
     option = "--version" if name == "rubberband" else "-version"
     done = subprocess.run([name, option], capture_output=True, text=True, check=False)
     first = (done.stdout or done.stderr).strip().splitlines()[0]  # rubberband answers on stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from huggingface_hub import HfApi, set_client_factory, snapshot_download
+from huggingface_hub import HfApi, constants, set_client_factory, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -106,6 +106,22 @@ def fetch_snapshot(name: str, revision: str, components: Sequence[str], progress
     with appearing(_note(name)) as part:
         part.write_text(revision)
     return folder
+
+
+def may_be_read(name: str) -> None:
+    """Ask the Hub whether this machine may read a model; nothing of it is fetched.
+
+    Raises:
+        BaseModelUnavailable: it may not, or there is no such model.
+        DownloadInterrupted: the Hub does not answer.
+    """
+    with _explained(name):
+        HfApi().auth_check(name)
+
+
+def cache_folder() -> Path:
+    """Where models of the Hub are kept."""
+    return Path(constants.HF_HUB_CACHE)
 
 
 def _files_of(components: Sequence[str]) -> list[str]:

@@ -29,13 +29,7 @@ class Outputs:
         Raises:
             StoreFull, StoreRefused, StoreUnavailable: they cannot.
         """
-        probe = f"{self.run_id}/.opened"
-        self.place.write(b"{}", probe)
-        if self.place.read(probe) != b"{}":
-            raise StoreRefused(
-                f"{self.place.url} does not give back what was put there; check that it is the right place"
-            )
-        self.place.remove(probe)
+        prove(self.place, f"{self.run_id}/.opened")
 
     def put(self, path: Path, name: str) -> File:
         """Publish a file under its final name, read back and compared; a whole file that is there stays.
@@ -87,6 +81,18 @@ class Outputs:
         if held is None or (size is not None and held != size):
             return None
         return self.place.sha256(address)
+
+
+def prove(place: Place, address: str) -> None:
+    """Check that a file can be put into a place, read back and removed.
+
+    Raises:
+        StoreFull, StoreRefused, StoreUnavailable: it cannot.
+    """
+    place.write(b"{}", address)
+    if place.read(address) != b"{}":
+        raise StoreRefused(f"{place.url} does not give back what was put there; check that it is the right place")
+    place.remove(address)
 
 
 def open_outputs(run_id: str) -> None:

@@ -51,6 +51,8 @@ class Hub(Answering):
         elif re.fullmatch(rf"/api/models/{NAME}(/revision/\w+)?", path):
             about = {"id": NAME, "sha": self.commit, "siblings": [], "tags": [], "private": False, "downloads": 0}
             self.send(request, 200, json.dumps(about | {"likes": 0}).encode(), {"Content-Type": "application/json"})
+        elif path == f"/api/models/{NAME}/auth-check":
+            self.send(request, 200, b"{}", {})
         elif re.fullmatch(rf"/api/models/{NAME}/tree/\w+", path):
             self.send(request, 200, json.dumps(self.tree()).encode(), {"Content-Type": "application/json"})
         elif found := re.fullmatch(rf"/{NAME}/resolve/\w+/(.*)", path):

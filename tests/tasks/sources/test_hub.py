@@ -127,3 +127,37 @@ def test_a_run_keeps_to_its_revision_although_the_hub_moves_on_and_on_another_ma
     hub.fetched.clear()
     assert base_module._located(NAME, first.revision, "") == again.location
     assert resolve().revision == "b" * 40
+
+
+# --- what doctor says of the Hub ----------------------------------------------------------------------------------
+
+
+def the_hub(online=False):
+    return {finding.what: finding for finding in examine(online=online)}["Hub"]
+
+
+def test_without_a_token_a_model_that_is_to_be_fetched_is_not_ready_and_the_hub_is_not_asked(
+    hub, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert (the_hub().ready, "no token to fetch" in the_hub().state, hub.asked) == (False, True, [])
+    (tmp_path / "token").write_text("hf_geheim")
+    told = the_hub()
+    assert (told.ready, f"a token is in {tmp_path / 'token'}" in told.state, "geheim" in told.state) == (
+        True,
+        True,
+        False,
+    )
+    monkeypatch.setenv("HF_TOKEN", "hf_geheim")
+    assert the_hub().state.startswith("a token is in HF_TOKEN")
+
+
+def test_asked_for_the_hub_says_whether_the_licences_are_accepted(hub):
+    assert the_hub(online=True).state.endswith(f"{NAME} may be read")
+    assert hub.fetched == []
+    hub.gated = True
+    told = the_hub(online=True)
+    assert (told.ready, "accept its licence on its page" in told.state) == (False, True)
+    hub.gated, hub.down = False, True
+    assert (the_hub(online=True).ready, "the Hub does not answer" in the_hub(online=True).state) == (False, True)
