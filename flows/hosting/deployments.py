@@ -28,6 +28,8 @@ from prefect.schedules import Cron
 
 from flows.hosting.applied import Applied, merged
 from flows.hosting.automations import watch_beginnings, watch_cancellations, watch_crashes, watch_heartbeats
+from flows.hosting.queues import make_queues
+from flows.hosting.renaming import move, retired
 from tasks.storage.store import key_of
 
 PREFECT_YAML = Path(__file__).parents[2] / "prefect.yaml"
@@ -79,6 +81,7 @@ def make_pool(pool_type: str) -> None:
             else:
                 template = there
         applied.write({"template": key_of(template)})
+        make_queues(client, pool["name"])
 
 
 def job_template(pool_type: str, metadata: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +116,7 @@ def deploy(pool_type: str, *, silence: bool = False) -> list[str]:
             job_variables=pool["job_variables"],
         )
         made.entrypoint = entry["entrypoint"]
-        ids.append(_apply(made, schedules))
+        ids += _apply(made, schedules)
         names.append(f"{made.flow_name}/{made.name}")
     watch_cancellations(ids)
     watch_crashes(ids)
@@ -123,8 +126,8 @@ def deploy(pool_type: str, *, silence: bool = False) -> list[str]:
     return names
 
 
-def _apply(made: RunnerDeployment, schedules: dict[str, DeploymentScheduleCreate]) -> UUID:
-    """Make a deployment, or bring it up to date; return its id."""
+def _apply(made: RunnerDeployment, schedules: dict[str, DeploymentScheduleCreate]) -> list[UUID]:
+    """Make a deployment, or bring it up to date; return its id, and that of its former self while runs need that."""
     wanted = {
         "description": made.description,
         "tags": made.tags,
@@ -132,6 +135,7 @@ def _apply(made: RunnerDeployment, schedules: dict[str, DeploymentScheduleCreate
         "job_variables": made.job_variables,
     }
     with get_client(sync_client=True) as client:
+        move(client, made)
         applied = Applied(client, f"{made.flow_name}/{made.name}")
         before = applied.read()
         try:
@@ -144,7 +148,7 @@ def _apply(made: RunnerDeployment, schedules: dict[str, DeploymentScheduleCreate
             _update(client, made, there, merged({name: getattr(there, name) for name in wanted}, before, wanted))
             _update_schedules(client, there, (before or {}).get("schedules"), schedules)
         applied.write(wanted | {"schedules": {slug: _plain(each) for slug, each in schedules.items()}})
-    return found
+        return [found, *retired(client, made)]
 
 
 def _update(

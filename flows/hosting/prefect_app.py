@@ -19,6 +19,8 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.hosting.files import Files
+from schemas.endpoints import ENDPOINTS
 from tasks.bulk_import import in_bulk
 
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before asking again
@@ -27,6 +29,9 @@ READING = ("GET", "HEAD", "OPTIONS")
 HELD_BACK = timedelta(seconds=10)  # an event, for the one before it, which a server that began anew has not heard
 OWN_WAY = ("concurrency_limits",)  # their 503 and 423 say that somebody has to wait, and tell the client how long
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+FORMER = "prod"  # name of every deployment, before each had its own
+BY_NAME = "/deployments/name"
+OURS = {endpoint.flow_title for endpoint in ENDPOINTS.values()}
 ENTRANCE = "/enter"
 ENTER = """<!doctype html><meta charset="utf-8"><title>Prefect</title>
 <p>Opening Prefect's pages.</p><noscript>They need JavaScript.</noscript>
@@ -34,6 +39,21 @@ ENTER = """<!doctype html><meta charset="utf-8"><title>Prefect</title>
   if (location.hash.length > 1) localStorage.setItem("prefect-password", location.hash.slice(1));
   location.replace("/");
 </script>"""
+
+
+class FormerNames:
+    """Middleware that finds deployments by the names that they had: commands that people have written down go on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            before, flow, name = ("", "", *scope["path"].rsplit("/", 2))[-3:]
+            if before.endswith(BY_NAME) and flow in OURS and name == FORMER:
+                path = f"{before}/{flow}/{flow}"
+                scope = {**scope, "path": path, "raw_path": path.encode()}
+        await self.app(scope, receive, send)
 
 
 class OwnPagesOnly:
@@ -140,10 +160,10 @@ def whole_app() -> ASGIApp:
         from prefect.settings import get_current_settings  # noqa: PLC0415
 
     memory.PRECEDING_EVENT_LOOKBACK = HELD_BACK  # type: ignore[attr-defined]  # it is Prefect's own constant
-    app = create_app(final=True)
+    app = FormerNames(create_app(final=True))
     database = get_current_settings().server.database.connection_url
     on_sqlite = database is None or database.get_secret_value().startswith("sqlite")
-    return OwnPagesOnly(AskAgain(app) if on_sqlite else app)
+    return OwnPagesOnly(Files(AskAgain(app) if on_sqlite else app))
 
 
 def _door(port: int) -> socket.socket:

@@ -159,7 +159,7 @@ def test_a_run_whose_worker_is_lost_goes_on_with_the_worker_of_another_machine(g
     second = None
     try:
         with temporary_settings({PREFECT_API_URL: ground.server.url}), get_client(sync_client=True) as client:
-            deployment = client.read_deployment_by_name(f"{NAME}/prod")
+            deployment = client.read_deployment_by_name(f"{NAME}/{NAME}")
             run = client.create_flow_run_from_deployment(deployment.id, parameters=asked)
             until(lambda: first.runs("tasks.training"))
             time.sleep(6)  # some of its steps are done

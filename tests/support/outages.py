@@ -63,7 +63,7 @@ class Site:
     def start_run(self):
         """As a person starts one on Prefect's pages; its id. The worker comes after it, and so finds it at once."""
         deploy(self.environment)
-        deployment = self.ask("GET", f"deployments/name/{NAME}/prod")["id"]
+        deployment = self.ask("GET", f"deployments/name/{NAME}/{NAME}")["id"]
         made = self.ask("POST", f"deployments/{deployment}/create_flow_run", {"parameters": {"request": self.body}})
         self.worker = Worker(self.home, self.environment)
         return made["id"]

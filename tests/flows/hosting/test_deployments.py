@@ -56,13 +56,13 @@ def test_prefects_own_command_deploys_the_same(client, names):
 def test_the_example_schedule_is_off_until_somebody_turns_it_on_and_then_stays_on(client, names):
     from flows.hosting.deployments import deploy
 
-    entry = client.read_deployment_by_name("extend-prefix/prod")
+    entry = client.read_deployment_by_name("extend-prefix/extend-prefix")
     (schedule,) = entry.schedules
     assert (schedule.active, schedule.schedule.cron) == (False, "0 3 * * *")
     ENDPOINTS["extend-prefix"].read(schedule.parameters["request"])  # it would be accepted
     client.update_deployment_schedule(entry.id, schedule.id, active=True)
     deploy("process")
-    assert [each.active for each in client.read_deployment_by_name("extend-prefix/prod").schedules] == [True]
+    assert [each.active for each in client.read_deployment_by_name("extend-prefix/extend-prefix").schedules] == [True]
 
 
 def test_a_process_run_ends_with_its_worker(client, names):
@@ -167,11 +167,11 @@ def test_what_a_person_has_changed_in_prefects_pages_stays(client, names):
 def test_the_example_schedule_that_somebody_removed_stays_away(client, names):
     from flows.hosting.deployments import deploy
 
-    entry = client.read_deployment_by_name("extend-prefix/prod")
+    entry = client.read_deployment_by_name("extend-prefix/extend-prefix")
     (schedule,) = entry.schedules
     client.delete_deployment_schedule(entry.id, schedule.id)
     deploy("process")
-    assert client.read_deployment_by_name("extend-prefix/prod").schedules == []
+    assert client.read_deployment_by_name("extend-prefix/extend-prefix").schedules == []
 
 
 def test_what_nobody_has_changed_is_brought_up_to_date(client, names, monkeypatch):
@@ -191,7 +191,7 @@ def test_what_nobody_has_changed_is_brought_up_to_date(client, names, monkeypatc
 def test_a_run_that_waits_goes_on_waiting_when_it_is_deployed_again(client, names):
     from flows.hosting.deployments import deploy
 
-    entry = client.read_deployment_by_name("av2av-masked/prod")
+    entry = client.read_deployment_by_name("av2av-masked/av2av-masked")
     asked = {"request": {"training_data_url": "https://clips.invalid/clips.zip", "trigger_phrase": "hmm"}}
     run = client.create_flow_run_from_deployment(entry.id, parameters=asked)
     deploy("process")
@@ -199,7 +199,7 @@ def test_a_run_that_waits_goes_on_waiting_when_it_is_deployed_again(client, name
 
 
 def test_every_deployment_takes_a_request_as_the_endpoint_reads_it(client, names):
-    entry = client.read_deployment_by_name("extend-prefix/prod")
+    entry = client.read_deployment_by_name("extend-prefix/extend-prefix")
     schema = entry.parameter_openapi_schema
     assert schema["definitions"]["ExtendPrefix"]["additionalProperties"] is False
     assert (schema["required"], entry.enforce_parameter_schema) == (["request"], True)

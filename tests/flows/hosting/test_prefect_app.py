@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from flows.hosting import prefect_app
+from flows.hosting.files import Files
 from flows.hosting.prefect_app import PAUSES, AskAgain, OwnPagesOnly
 
 URL = "http://here/api/deployments/1/create_flow_run"
@@ -128,3 +129,37 @@ def test_the_entrance_hands_the_password_to_the_page_and_not_to_the_server():
 
     told = asyncio.run(ask())
     assert "prefect-password" in told.text and told.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("extend-prefix/prod", "extend-prefix/extend-prefix"),
+        ("ic-lora-a2a/prod", "ic-lora-a2a/ic-lora-a2a"),
+        ("extend-prefix/mine", "extend-prefix/mine"),
+        ("somebody-elses/prod", "somebody-elses/prod"),
+    ],
+)
+def test_a_deployment_is_found_by_the_name_that_it_had(asked, found):
+    async def ask():
+        transport = httpx.ASGITransport(prefect_app.FormerNames(the_path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:4200") as client:
+            return (await client.get(f"/api/deployments/name/{asked}")).text
+
+    assert asyncio.run(ask()) == f"/api/deployments/name/{found}"
+
+
+def test_the_servers_own_beginning_and_end_pass_by_every_door():
+    heard = []
+
+    async def app(scope, receive, send):
+        heard.append(scope["type"])
+
+    doors = OwnPagesOnly(Files(AskAgain(prefect_app.FormerNames(app))))
+    asyncio.run(doors({"type": "lifespan"}, None, None))
+    assert heard == ["lifespan"]
+
+
+async def the_path(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": scope["raw_path"]})
