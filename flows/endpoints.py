@@ -13,22 +13,19 @@ with in_bulk():
     from schemas.request import TrainRequest
 
 
-def run_name() -> str:
-    """Name of a run: its endpoint and trigger phrase."""
-    phrase = runtime.flow_run.parameters["request"].trigger_phrase
-    return " ".join(filter(None, (runtime.flow_run.flow_name, phrase)))
-
-
 def _flow_of(endpoint: Endpoint[Any]) -> Flow[..., Any]:
     """The flow of an endpoint, as if written out here: Prefect makes its form from the signature."""
 
     def train(request: TrainRequest) -> Outcome:
         return run_endpoint(endpoint, request)
 
+    def run_name() -> str:
+        return endpoint.run_name(runtime.flow_run.parameters["request"].trigger_phrase)
+
     train.__name__ = train.__qualname__ = endpoint.flow_name
     train.__doc__ = endpoint.summary
     train.__annotations__ = {"request": endpoint.request, "return": Outcome}
-    return flow(name=endpoint.name.replace("/", "-"), flow_run_name=run_name)(train)
+    return flow(name=endpoint.flow_title, flow_run_name=run_name)(train)
 
 
 FLOWS: dict[str, Flow[..., Any]] = {name: _flow_of(endpoint) for name, endpoint in ENDPOINTS.items()}

@@ -16,6 +16,7 @@ from prefect.states import Pending
 from flows.endpoints import FLOWS
 from flows.reuse import reused_steps
 from flows.unfinished import Unfinished
+from schemas.endpoints import ENDPOINTS
 from schemas.errors import ServerUnavailable
 from schemas.redaction import in_a_line, without_secrets
 from schemas.request import TrainRequest
@@ -29,7 +30,7 @@ def run_here(endpoint: str, request: TrainRequest, note: Unfinished) -> Any:
         ServerUnavailable: the Prefect server died meanwhile.
     """
     try:
-        state = run_or_continue(FLOWS[endpoint], request, note)
+        state = run_or_continue(FLOWS[endpoint], request, note, ENDPOINTS[endpoint].run_name(request.trigger_phrase))
         outcome = state.result(raise_on_failure=False)
         APILogWorker.drain_all(timeout=5)  # before the server ends
         if state.state_details.flow_run_id and (reused := reused_steps(state.state_details.flow_run_id)):
@@ -42,7 +43,7 @@ def run_here(endpoint: str, request: TrainRequest, note: Unfinished) -> Any:
     return outcome
 
 
-def run_or_continue(flow: Flow[..., Any], request: TrainRequest, note: Unfinished) -> State[Any]:
+def run_or_continue(flow: Flow[..., Any], request: TrainRequest, note: Unfinished, name: str) -> State[Any]:
     """Run the flow to its end.
 
     Prefect keeps a run's parameters, so its copy of the request has no secrets in its URLs. A run that Prefect has lost
@@ -52,7 +53,7 @@ def run_or_continue(flow: Flow[..., Any], request: TrainRequest, note: Unfinishe
         run = _cut_off(client, note.last_run())
         if run is None:
             asked = {"request": without_secrets(request.model_dump(mode="json"))}
-            run = client.create_flow_run(flow, parameters=asked, state=Pending())
+            run = client.create_flow_run(flow, parameters=asked, state=Pending(), name=name)
             note.begin(run.id)
     mark = DELIVERED_AS.set(str(note.first_run()))
     try:

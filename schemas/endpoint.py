@@ -49,6 +49,15 @@ class Endpoint(Generic[Request]):
     def name(self) -> str:
         return self.path.removeprefix("/")
 
+    @property
+    def flow_title(self) -> str:
+        """The flow's name on Prefect's pages, and its deployment's."""
+        return self.name.replace("/", "-")
+
+    def run_name(self, trigger_phrase: str) -> str:
+        """Name of a run on Prefect's pages: the endpoint and its trigger phrase."""
+        return " ".join(filter(None, (self.flow_title, trigger_phrase)))
+
     def read(self, body: Any) -> Request:
         """The request of a JSON body.
 

@@ -1,6 +1,6 @@
 """Prefect runs of the API's requests: started, looked at, cancelled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -16,6 +16,8 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
     LogFilterTimestamp,
+    TaskRunFilter,
+    TaskRunFilterId,
 )
 from prefect.client.schemas.objects import FlowRun, Log, StateType
 from prefect.client.schemas.sorting import LogSort
@@ -23,8 +25,10 @@ from prefect.states import Failed
 
 from flows.cancellation import call_off
 from flows.hosting.automations import MOST_TRIES
+from flows.hosting.queues import QUEUES
 from flows.hosting.recovery import let_go_on
 from flows.service.register import Entry, LogLine
+from schemas.endpoints import ENDPOINTS
 from schemas.errors import ServerUnavailable
 from schemas.redaction import for_clients
 
@@ -86,6 +90,7 @@ class PrefectRuns:
 
     def __init__(self) -> None:
         self._heard: dict[str, dict[UUID, datetime]] = {}  # by run: its latest lines
+        self._steps: dict[str, dict[UUID, str]] = {}  # by run: names of its steps
         self._opened: PrefectClient | None = None
 
     async def _client(self) -> PrefectClient:
@@ -101,13 +106,17 @@ class PrefectRuns:
             await self._opened.__aexit__(None, None, None)
 
     async def start(self, entry: Entry) -> str:
-        flow_name = entry.endpoint.replace("/", "-")
-        client = await self._client()
-        found = await client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])))
+        endpoint = ENDPOINTS[entry.endpoint]
+        title, client = endpoint.flow_title, await self._client()
+        found = await client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[title])))
         if not found:
-            raise NotDeployed(f"{flow_name} is not deployed; type: ltx-flows deploy")
+            raise NotDeployed(f"{title} is not deployed; type: ltx-flows deploy")
         run = await client.create_flow_run_from_deployment(
-            found[0].id, parameters={"request": entry.body}, idempotency_key=entry.id
+            next((each.id for each in found if each.name == title), found[0].id),
+            parameters={"request": entry.body},
+            idempotency_key=entry.id,
+            name=endpoint.run_name(entry.body.get("trigger_phrase", "")),
+            work_queue_name=QUEUES[entry.priority],
         )
         return str(run.id)
 
@@ -154,14 +163,24 @@ class PrefectRuns:
         lines = [line for line in found if line.id not in heard]
         heard |= {line.id: line.timestamp for line in lines}
         self._heard[run_id] = {each: when for each, when in heard.items() if since is None or when >= since}
+        steps = await self._step_names(run_id, {line.task_run_id for line in lines if line.task_run_id})
         return [
             LogLine(
-                message=for_clients(line.message),
+                message=for_clients(_said(line, steps)),
                 level=LEVELS.get(line.level, "INFO"),
                 timestamp=line.timestamp.isoformat(),
             )
             for line in lines
         ]
+
+    async def _step_names(self, run_id: str, wanting: set[UUID]) -> dict[UUID, str]:
+        """Names of the steps that log lines are of; one that Prefect has not recorded yet has none."""
+        known = self._steps.setdefault(run_id, {})
+        if missing := wanting - known.keys():
+            wanted = TaskRunFilter(id=TaskRunFilterId(any_=list(missing)))
+            found = await (await self._client()).read_task_runs(task_run_filter=wanted)
+            known |= {run.id: run.name for run in found}
+        return known
 
     async def cancel(self, run_id: str) -> None:
         await call_off(await self._client(), UUID(run_id))
@@ -173,6 +192,12 @@ class PrefectRuns:
             return False
         await client.set_flow_run_state(run.id, Failed(name="Rejected", message=message))
         return True
+
+
+def _said(line: Log, steps: Mapping[UUID, str]) -> str:
+    """A line's text behind the name of its step."""
+    step = steps.get(line.task_run_id) if line.task_run_id else None
+    return f"{step}: {line.message}" if step else line.message
 
 
 async def _lines(client: PrefectClient, run_id: UUID, since: datetime | None) -> list[Log]:

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from flows.hosting.queues import QueuePriority
 from tasks.ledger.database import ledger
 
 REQUESTS = Table(
@@ -45,6 +46,7 @@ REQUESTS = Table(
     Column("webhook_due", DateTime(timezone=True)),
     Column("cancelled_at", DateTime(timezone=True)),
     Column("start_by", DateTime(timezone=True)),
+    Column("priority", String(8), nullable=False, default="normal"),
 )
 TIMES = ("submitted_at", "started_at", "ended_at", "webhook_due", "cancelled_at", "start_by")
 
@@ -86,6 +88,7 @@ class Entry(BaseModel):
     webhook_due: datetime | None = None
     cancelled_at: datetime | None = None  # when its client asked for its end
     start_by: datetime | None = None  # its client does not want it if it begins later
+    priority: QueuePriority = "normal"
     queue_position: int = 0
     state: str = "Scheduled"  # Prefect's name for it
     logs: list[LogLine] = []
@@ -103,13 +106,23 @@ class Entry(BaseModel):
 
 
 def entry_of(endpoint: str, body: dict[str, Any], **known: Any) -> Entry:
-    """An entry for a new request; `known`: owner, origin, webhook, idempotency_key, start_by."""
+    """An entry for a new request; `known`: owner, origin, webhook, idempotency_key, start_by, priority."""
     return Entry(id=str(uuid4()), endpoint=endpoint, body=body, submitted_at=datetime.now(UTC), **known)
 
 
 def add(entry: Entry) -> tuple[Entry, bool]:
     """Record a request, or find the one with the same idempotency key; True where the request is new."""
-    columns = ("id", "endpoint", "owner", "idempotency_key", "webhook", "origin", "submitted_at", "start_by")
+    columns = (
+        "id",
+        "endpoint",
+        "owner",
+        "idempotency_key",
+        "webhook",
+        "origin",
+        "submitted_at",
+        "start_by",
+        "priority",
+    )
     row = {name: getattr(entry, name) for name in columns} | {"body": json.dumps(entry.body)}
     try:
         with ledger() as connection:

@@ -203,7 +203,7 @@ class Watcher:
 
     def _count_queue(self) -> None:
         queued = (entry for entry in self.entries.values() if entry.status == "IN_QUEUE")
-        for position, entry in enumerate(sorted(queued, key=lambda each: each.submitted_at)):
+        for position, entry in enumerate(sorted(queued, key=_turn)):
             entry.queue_position = position
 
     def _forget(self) -> None:
@@ -241,6 +241,11 @@ async def attempt(doing: Awaitable[None]) -> bool:
     else:
         return True
     return False
+
+
+def _turn(entry: Entry) -> tuple[bool, datetime]:
+    """Place of a request in the queue: those that may wait are behind all others."""
+    return entry.priority == "low", entry.submitted_at
 
 
 def _is_too_late(entry: Entry) -> bool:

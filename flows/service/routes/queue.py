@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from flows.hosting.queues import QUEUES
 from flows.service.auth import Owner, Submitter
 from flows.service.endings import TOO_LATE
 from flows.service.links import origin, public
@@ -76,6 +77,7 @@ async def asked_for(request: Request, endpoint: Endpoint[Any], owner: str, webho
         webhook=webhook,
         idempotency_key=_idempotency_key(request),
         start_by=_start_by(request),
+        priority=_priority(request),
     )
 
 
@@ -85,6 +87,15 @@ def _idempotency_key(request: Request) -> str | None:
         fault = f"has {len(key)} characters; 1 to {LARGEST_KEY} are allowed"
         raise RequestRejected([Detail(loc=("header", "idempotency-key"), msg=fault, type="string_too_long")])
     return key
+
+
+def _priority(request: Request) -> str:
+    """The queue that a client asks for; clients of the hosted endpoints send `normal` unasked."""
+    given = request.headers.get("x-fal-queue-priority", "normal").lower()
+    if given not in QUEUES:
+        fault = f"is {given[:40]!r}; allowed are {' and '.join(QUEUES)}"
+        raise RequestRejected([Detail(loc=("header", "x-fal-queue-priority"), msg=fault, type="literal_error")])
+    return given
 
 
 def _start_by(request: Request) -> datetime | None:

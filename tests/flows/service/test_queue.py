@@ -42,6 +42,18 @@ async def test_every_endpoint_takes_a_request_and_says_where_to_go_on(service):
 
 
 @of_the_api
+async def test_a_request_of_low_priority_waits_behind_all_others(service):
+    asked = [await service.submit(headers={"X-Fal-Queue-Priority": each}) for each in ("low", "normal")]
+    low, normal = (each.json()["request_id"] for each in asked)
+    assert [(await service.status(each))["queue_position"] for each in (normal, low)] == [0, 1]
+    watcher = service.app.state.watcher
+    assert [register.get(each).priority for each in (normal, low)] == ["normal", "low"]
+    assert watcher.entries[low].priority == "low"
+    refused = await service.submit(headers={"X-Fal-Queue-Priority": "urgent"})
+    assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["header", "x-fal-queue-priority"])
+
+
+@of_the_api
 async def test_a_request_waits_its_turn_runs_and_ends_with_its_result(service):
     first, second = [await service.submitted() for _ in range(2)]
     assert [(await service.status(each))["queue_position"] for each in (first, second)] == [0, 1]
