@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from schemas.form_order import FIRST, LAST, PREVIEW_FIELDS, SOUND_FIELDS, VIDEO_FIELDS, VIDEO_PREVIEW_FIELDS
 from schemas.media import FRAME_COUNTS, LEAST_SECONDS, Bucket, FitOptions, ShorterPreview
 from schemas.request import NEVER_SPLIT, TrainRequest, VideoTrainRequest
 from schemas.units import LONGEST_PREVIEW_FRAMES, snap_frames
@@ -16,6 +17,8 @@ NO_PICTURE = "this mode has no picture"
 
 class AudioTrainRequest(VideoTrainRequest):
     """What every audio-only endpoint accepts. Video fields are accepted, too, and have no effect."""
+
+    form_order = (*FIRST, *SOUND_FIELDS, *PREVIEW_FIELDS, *LAST, *VIDEO_FIELDS, *VIDEO_PREVIEW_FIELDS)
 
     audio_duration_seconds: float = Field(
         5.0, ge=0.5, le=60, title="Clip length", description="Seconds, 0.5 to 60; shorter clips are skipped."

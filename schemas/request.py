@@ -6,11 +6,13 @@ Source: the API pages of fal-ai/ltx23-trainer-v2, where every field is described
 """
 
 import re
-from typing import Annotated, Any, Literal, LiteralString
+from typing import Annotated, Any, ClassVar, Literal, LiteralString
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
+from schemas.form_order import FIRST, LAST, PREVIEW_FIELDS, SOUND_FIELDS, VIDEO_FIELDS, VIDEO_PREVIEW_FIELDS, in_order
 from schemas.media import FRAME_COUNTS, Bucket, FitOptions, Modality, Picture, Role
 from schemas.plan import Track
 from schemas.rejections import Loc
@@ -101,7 +103,20 @@ class ValidationSample(Form):
 
 
 class TrainRequest(Form):
-    """What every endpoint accepts."""
+    """What every endpoint accepts.
+
+    Forms show the fields that matter first. Only their schemas have that order: values are checked, kept and hashed in
+    the order in which they are declared, where a rule between fields stands on the later one.
+    """
+
+    form_order: ClassVar[tuple[str, ...]] = (*FIRST, *SOUND_FIELDS, *PREVIEW_FIELDS, *LAST)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(schema)
+        form = handler.resolve_ref_schema(made)
+        form["properties"] = in_order(form["properties"], cls.form_order)
+        return made
 
     training_data_url: Url = Field(
         title="Training data", description="URL (https or s3) of the .zip archive of clips and captions."
@@ -189,6 +204,8 @@ class TrainRequest(Form):
 
 class VideoTrainRequest(TrainRequest):
     """What every endpoint that trains on video accepts."""
+
+    form_order = (*FIRST, *VIDEO_FIELDS, *SOUND_FIELDS, *VIDEO_PREVIEW_FIELDS, *PREVIEW_FIELDS, *LAST)
 
     number_of_frames: Frames = Field(
         89, title="Frames per clip", description="9 to 121; snapped down to the nearest 8k+1."
