@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(command=_serve)
 
     deploy = commands.add_parser("deploy", help="work pool and deployments on the Prefect server of PREFECT_API_URL")
-    deploy.add_argument("--on", choices=("process", "docker", "kubernetes"), default="process", help="kind of worker")
+    _add_deploying(deploy)
     deploy.set_defaults(command=_deploy)
 
     _add_keeping(commands)
@@ -97,6 +97,11 @@ def _add_serving(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--tls-self-signed", action="store_true", help="https with a certificate of our own making")
     serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="https with this certificate")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's key")
+
+
+def _add_deploying(deploy: argparse.ArgumentParser) -> None:
+    deploy.add_argument("--on", choices=("process", "docker", "kubernetes"), default="process", help="kind of worker")
+    deploy.add_argument("--notify", metavar="URL", help="Apprise URL told of every run's end; '' tells nobody any more")
 
 
 def _add_pruning(cache: argparse.ArgumentParser) -> None:
@@ -151,8 +156,12 @@ def _deploy(options: argparse.Namespace, out: TextIO) -> None:
         raise LtxFlowsError(f"set {ADDRESS} to the server of your team; for this machine alone: ltx-flows serve")
     with prefect_server():
         from flows.hosting.deployments import deploy  # noqa: PLC0415
+        from flows.hosting.notifications import check_notify_url, notify  # noqa: PLC0415
 
+        check_notify_url(options.notify)
         out.write("".join(f"{name}\n" for name in deploy(options.on, silence=True)))
+        if options.notify is not None:
+            notify(options.notify)
 
 
 def _bills(options: argparse.Namespace, out: TextIO) -> None:
