@@ -11,6 +11,7 @@ from prefect.states import Cancelled, Failed
 from flows.cancellation import called_off
 from flows.config import training_config
 from flows.pulse import alive
+from flows.rejection import without_tracebacks
 from schemas.endpoint import Endpoint
 from schemas.errors import SettingsUnreadable, StoreDamaged
 from schemas.faults import together
@@ -34,9 +35,16 @@ from tasks.ledger.outcomes import tell_rejection
 from tasks.manifests import Extracted, Fitted, Matched
 from tasks.match import match
 from tasks.reports.dataset_report import dataset_report
-from tasks.reports.run_page import dataset_card
+from tasks.reports.run_page import (
+    bill_card,
+    dataset_card,
+    delivery_cards,
+    preview_cards,
+    training_cards,
+    warning_card,
+)
 from tasks.run_id import current_run
-from tasks.step import Usage
+from tasks.step import Usage, saying_what_is_reused
 from tasks.storage.home import private_home
 from tasks.storage.results import results_in_store
 from tasks.train import train
@@ -71,6 +79,7 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     report = dataset_report(matched, clips, bucket, (*request.notes, *map(str, openings.warnings)))
     dataset_card(report)
     model, computed = base_model_of(settings().base_model), precision()
+    warning_card(model.warnings)
     latents = encode(
         clips.samples,
         request.trigger_phrase,
@@ -83,12 +92,16 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     plans = tuple(endpoint.plan(request, bucket.at(clip.fps)) for clip in clips.samples)  # at each clip's own rate
     adapter = train(latents, plans, training, previewing, model, computed)
     used.note(adapter)
+    training_cards(adapter)
     reel = validate(adapter, openings.samples, preview_plan, shown, model, computed)
+    preview_cards(reel)
     debug = debug_dataset(clips.samples, plans, request.trigger_phrase) if request.debug_dataset else None
     used.note(reel, *([debug] if debug else []))
     config = training_config(endpoint, request, training, previewing, model)
-    delivery = upload(run_id, adapter, reel, report, config, debug)
+    delivery = upload(run_id, adapter, reel, report, config, debug, model.warnings)
+    delivery_cards(run_id, delivery)
     result = bill(delivery, run_id, endpoint.name, endpoint.price(request.number_of_steps))
+    bill_card(result)
     used.end()
     return result
 
@@ -117,12 +130,14 @@ def run_endpoint(endpoint: Endpoint[Any], request: TrainRequest) -> Outcome:
     except SettingsUnreadable as error:  # of this worker: its lines are all that there is to say
         return Failed(message=f"on this worker, {error}", data=error)
     private_home()
+    without_tracebacks()
     if called_off(UUID(runtime.flow_run.id)):
         return Cancelled(message="cancelled before it began")
     try:
-        with results_in_store(), alive():
+        with results_in_store(), alive(), saying_what_is_reused():
             return _mended(endpoint, request)
     except InputRejected as error:
+        get_run_logger().error("422 %s; nothing is billed. Mend the data and press Retry, or submit again", error)
         tell_rejection(str(runtime.flow_run.id), error)
         return Failed(name="Rejected", message=f"422 {error}", data=error)
     finally:

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, field_serializer
 
 from schemas.media import Bucket, Frozen, Role, Skipped
+from schemas.result import Samples
 
 
 class PlannedSample(Frozen):
@@ -90,6 +91,12 @@ class DatasetReport(BaseModel):
     bucket: Bucket
     wins: list[Suggestion] = Field(default_factory=list)
     files: list[FileOutcome] = Field(default_factory=list)
+
+    @property
+    def counts(self) -> Samples:
+        """How many samples were kept, skipped, and kept with a warning."""
+        warned = {file.sample for file in self.files if file.fate == "kept" and file.warnings}
+        return Samples(kept=self.kept, skipped=len(self.skipped), warned=len(warned))
 
 
 class PlanAnswer(DatasetReport):

@@ -32,8 +32,19 @@ class Billing(Frozen):
         return f"{amount.normalize():f}"
 
 
+class Samples(Frozen):
+    """How many samples were trained on, left out, and trained on with a warning; the report says why."""
+
+    kept: int
+    skipped: int
+    warned: int
+
+
 class TrainingResult(BaseModel):
-    """Outputs of a run, named as in the seeds, plus our report and the bill."""
+    """Outputs of a run, named as in the seeds, plus our report and the bill.
+
+    The fields with defaults below the bill are younger than results that are still read.
+    """
 
     lora_file: File
     config_file: File
@@ -42,3 +53,6 @@ class TrainingResult(BaseModel):
     debug_dataset: File | None = None
     dataset_report: File
     billing: Billing
+    loss_curve: File | None = None
+    samples: Samples | None = None
+    warnings: tuple[str, ...] = ()

@@ -5,7 +5,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from prefect import get_run_logger, task
 from prefect.context import TaskRunContext
 
 from models.ltx2 import bundle
@@ -14,7 +13,7 @@ from schemas.media import Frozen
 from schemas.settings import BaseWeights, settings
 from tasks.run_id import current_run
 from tasks.sources.hub import fetch_snapshot, newest_revision, snapshot
-from tasks.step import AS_JSON, Progress, worth_retrying
+from tasks.step import Progress, listed, told_step
 from tasks.storage.home import private_home
 from tasks.storage.locks import locked
 from tasks.storage.store import key_of, store
@@ -40,6 +39,13 @@ class Base(Frozen):
     @property
     def random_weights(self) -> bool:
         return bundle.is_tiny(self.id)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever uses a LoRA of this base has to know."""
+        if self.random_weights:
+            return (f"the base model {self.id} has random weights: its previews are noise, and its LoRA is for tests",)
+        return ()
 
     @property
     def location(self) -> str:
@@ -97,15 +103,11 @@ def once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
     return f"base/v2/{context.task_run.flow_run_id}/{key_of(arguments['name'])}"
 
 
-@task(
-    task_run_name="base model",
-    cache_key_fn=once_per_run,
-    persist_result=True,
-    result_serializer=AS_JSON,
-    retries=2,
-    retry_delay_seconds=[10, 60],
-    retry_condition_fn=worth_retrying,
-)
+def _told(model: Base) -> str:
+    return (f"{model.id} at revision {model.revision}" if model.revision else model.id) + listed(model.warnings)
+
+
+@told_step("base model", _told, cache_key_fn=once_per_run, retries=2, retry_delay_seconds=[10, 60])
 def base_model_of(name: str) -> Base:
     """The base model, fetched where it is not here yet, with the fingerprints of its weights."""
     if bundle.is_here(name):
@@ -115,8 +117,6 @@ def base_model_of(name: str) -> Base:
         progress = Progress("base-model", "Bytes of the base model")
         fetch_snapshot(name, revision, COMPONENTS, progress)
         found = _described(name, revision, str(settings().home_folder))
-    shown = f"{found.id} at revision {found.revision}" if found.revision else found.id
-    get_run_logger().info("base model: %s", shown)
     return found
 
 

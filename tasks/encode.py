@@ -159,7 +159,11 @@ def _use(artifacts: Sequence[Artifact]) -> None:
         record_usage(run_id, [artifact.address for artifact in artifacts])
 
 
-@step("encode", version=3)
+def _told(latents: Latents) -> str:
+    return f"latents and text features of {len(latents.samples)} samples and {len(latents.previews)} validation samples"
+
+
+@step("encode", version=3, says=_told, device=True)
 def encode(
     samples: tuple[FittedSample, ...],
     trigger_phrase: str,

@@ -22,7 +22,7 @@ from tasks.media.ffmpeg import decode_audio, decode_held, decode_video
 from tasks.media.filters import small
 from tasks.media.waveform import SILENCE, peak_gain
 from tasks.media.workers import each
-from tasks.step import Progress, step
+from tasks.step import Progress, listed, step
 from tasks.storage.memo import remembered
 from tasks.storage.store import key_of, store
 
@@ -32,13 +32,26 @@ CHECK_RATE = 16_000  # of LTX-2's audio encoder: its peak is what counts
 Shown = Callable[[int, int], None]
 
 
-@step("fit", version=5)
+def _told(fitted: Fitted) -> str:
+    names = [*(sample.name for sample in fitted.samples), *(skipped.name for skipped in fitted.skipped)]
+    scenes = [name for name in names if "#s" in name]
+    counts = f"{len(fitted.samples)} samples kept, {len(fitted.skipped)} skipped, {len(fitted.warnings)} warnings"
+    found = f", {len(scenes)} of them scenes of longer clips" if scenes else ""
+    skipped = [f"{one.name} is skipped: {one.reason}" for one in fitted.skipped]
+    return f"{counts}{found}{listed(skipped)}{listed(list(map(str, fitted.warnings)))}"
+
+
+@step("fit", version=5, says=_told)
 def fit(samples: tuple[Sample, ...], bucket: Bucket, tracks: tuple[Track, ...], fitting: FitOptions) -> Fitted:
     """Samples -> the frames and sound seen of each; samples that are too short are skipped with their reason."""
     return fit_samples(samples, bucket, tracks, fitting, Progress("fit", "Clips checked"))
 
 
-@step("fit-previews", version=6)
+@step(
+    "fit-previews",
+    version=6,
+    says=lambda fitted: f"{len(fitted.samples)} validation samples{listed(list(map(str, fitted.warnings)))}",
+)
 def fit_previews(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: FitOptions) -> Fitted:
     """Validation samples -> the frames and sound given of each."""
     return fit_all_given(previews, plan, bucket, fitting)

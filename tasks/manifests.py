@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from schemas.media import FittedSample, Frozen, MediaFile, Modality, Role, Sample, Skipped
 from schemas.report import Ignored, Remark, Suggestion
-from schemas.result import Billing, File, TrainingResult
+from schemas.result import Billing, File, Samples, TrainingResult
 from tasks.storage.store import Artifact, media_address, store
 
 
@@ -112,6 +112,9 @@ class Delivery(Frozen):
     audio: File | None
     debug_dataset: File | None
     dataset_report: File
+    loss_curve: File | None = None
+    samples: Samples | None = None
+    warnings: tuple[str, ...] = ()
     checksums: dict[str, str]  # sha256 by name, of these and of what lies beside them
 
     def result(self, billing: Billing) -> TrainingResult:

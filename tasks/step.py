@@ -2,23 +2,26 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import httpx
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.serializers import JSONSerializer, prefect_json_object_decoder
 from prefect.tasks import Task
 from pydantic import BaseModel
 from tqdm import tqdm
 
 from schemas.errors import TransientError
+from schemas.rejections import InputRejected
 from schemas.settings import settings
 from tasks.board import board
 from tasks.run_id import current_run
@@ -27,6 +30,7 @@ from tasks.storage.usage import addresses_in, record_usage
 
 SECONDS_BETWEEN_UPDATES = 1.0  # a progress artifact is a row on the server
 BAR_SECONDS = 0.5
+MOST_LISTED = 10  # texts in a line of the log; the dataset report has all
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,6 +51,10 @@ def decoded(data: dict[str, Any]) -> Any:
     return found
 
 
+# of one call of a step: whether its work was done, or its result taken from the cache
+WORKED: ContextVar[list[str] | None] = ContextVar("worked", default=None)
+REUSED: ContextVar[list[str] | None] = ContextVar("reused", default=None)  # names of a run's steps
+
 AS_JSON: JSONSerializer[Any] = JSONSerializer(object_decoder=f"{__name__}.decoded")
 
 
@@ -59,32 +67,99 @@ def step_key(step: str, version: int) -> Callable[[TaskRunContext, dict[str, Any
     return key
 
 
+class Step(Task[P, R]):
+    """A task that tells in its run's log what it did, also where its result comes from the cache."""
+
+    says: Callable[[Any], str]
+
+    def __call__(self, *arguments: P.args, **more: P.kwargs) -> R:  # type: ignore[override]  # never asked for states
+        worked: list[str] = []
+        mark = WORKED.set(worked)
+        try:
+            result = super().__call__(*arguments, **more)
+        finally:
+            WORKED.reset(mark)
+        if FlowRunContext.get():
+            self._tell(result, reused=not worked)
+        return result
+
+    def _tell(self, result: R, *, reused: bool) -> None:
+        get_run_logger().info("%s%s: %s", self.name, ", reused" if reused else "", self.says(result))
+        if reused and (names := REUSED.get()) is not None:
+            names.append(self.name)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts for the end of a log line; of many, the first."""
+    more = f"; and {len(texts) - MOST_LISTED} more" if len(texts) > MOST_LISTED else ""
+    return "".join(f"; {text}" for text in texts[:MOST_LISTED]) + more
+
+
+@contextmanager
+def saying_what_is_reused() -> Iterator[None]:
+    """Tell in one line of the run's log, at its end, which steps it found already done."""
+    names: list[str] = []
+    mark = REUSED.set(names)
+    try:
+        yield
+    finally:
+        REUSED.reset(mark)
+        if names:
+            get_run_logger().info("reused, not done again: %s", ", ".join(dict.fromkeys(names)))
+
+
+def told_step(
+    name: str, says: Callable[[Any], str], *, device: bool = False, **options: Any
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function a step under a cache key of its own; its tags are its name, and `gpu` where it may use one."""
+
+    def made(work: Callable[P, R]) -> Task[P, R]:
+        whole: dict[str, Any] = {"task_run_name": name, "persist_result": True, "result_serializer": AS_JSON} | options
+        tags = [name.replace(" ", "-"), *(["gpu"] if device else [])]
+        step: Step[P, R] = Step(fn=_noting(work), name=name, tags=tags, retry_condition_fn=worth_retrying, **whole)
+        step.says = says
+        return step
+
+    return made
+
+
 def step(
-    name: str, version: int, retry_delay_seconds: list[float] | None = None
+    name: str,
+    version: int,
+    says: Callable[[Any], str],
+    retry_delay_seconds: list[float] | None = None,
+    *,
+    device: bool = False,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function a cached step: its arguments are its key, its result a small JSON manifest.
 
     Raise `version` when the step makes something else of the same arguments, or when its result's class has another
     name. Artifacts have versions of their own: a step that is done again finds the artifacts it has made before. All
     artifacts that its result names are in use from then on.
+
+    Args:
+        name: of the step, in its key, its log and its tags.
+        version: of what it makes.
+        says: what it did, in a line, from its result.
+        retry_delay_seconds: before each further try.
+        device: whether it computes on the GPU, where there is one.
     """
     delays = retry_delay_seconds or [5, 30]
-    cached = task(
-        task_run_name=name,
-        cache_key_fn=step_key(name, version),
-        persist_result=True,
-        result_serializer=AS_JSON,
-        retries=len(delays),
-        retry_delay_seconds=delays,
-        retry_condition_fn=worth_retrying,
-    )
-    return lambda work: cached(_noting(work))
+    key = step_key(name, version)
+    return told_step(name, says, device=device, cache_key_fn=key, retries=len(delays), retry_delay_seconds=delays)
 
 
 def _noting(work: Callable[P, R]) -> Callable[P, R]:
     @wraps(work)
     def noted(*words: P.args, **more: P.kwargs) -> R:
-        result = work(*words, **more)
+        if (worked := WORKED.get()) is not None:
+            worked.append(work.__name__)
+        try:
+            result = work(*words, **more)
+        except InputRejected as error:
+            if TaskRunContext.get():
+                get_run_logger().error("422 %s", error)  # before Prefect's words on the failed task
+            raise
         note_in_use(result)
         return result
 
@@ -104,6 +179,7 @@ def effect(name: str, retry_delay_seconds: list[float]) -> Callable[[Callable[P,
     """
     return task(
         task_run_name=name,
+        tags=[name.replace(" ", "-")],
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=len(retry_delay_seconds),

@@ -1,18 +1,15 @@
 """Train: latents -> adapter, in a process of its own, so that its memory and its crashes stay out of the flow."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-
-from prefect import get_run_logger
 
 from schemas.plan import Plan
 from schemas.settings import settings
 from schemas.training import Previewing, Training
 from tasks.base_model import Base, Precision
 from tasks.manifests import Adapter, Latents, PreviewLatents
-from tasks.reports.run_page import loss_card
+from tasks.reports.training_page import TrainingPage
 from tasks.step import step
 from tasks.storage.store import key_of, store
 from tasks.training.job import (
@@ -124,7 +121,7 @@ def _collect(key: str, events: list[Event]) -> Adapter:
     return adapter
 
 
-@step("train", version=5)
+@step("train", version=5, says=lambda adapter: f"the LoRA, and {len(adapter.previews)} previews", device=True)
 def train(
     latents: Latents,
     plans: tuple[Plan, ...],
@@ -134,9 +131,11 @@ def train(
     precision: Precision,
 ) -> Adapter:
     """Train the adapter, one sample a step, with previews in between."""
-    if model.random_weights:
-        get_run_logger().warning("the tiny base model has random weights: its previews are noise")
-    adapter = train_adapter(latents, plans, training, previewing, model, precision, TrainingProgress(training.steps))
-    with store().local(adapter.losses) as path:
-        loss_card(json.loads(path.read_text()))
-    return adapter
+    progress = TrainingProgress(training.steps)
+    with TrainingPage(model.location, video=previewing.plan.video is not None) as page:
+
+        def hear(event: Event) -> None:
+            progress(event)
+            page(event)
+
+        return train_adapter(latents, plans, training, previewing, model, precision, hear)

@@ -12,6 +12,8 @@ from schemas.settings import settings
 from tasks.ledger.bills import open_ledger
 from tasks.manifests import Adapter, Delivery, Reel
 from tasks.reports.dataset_page import page
+from tasks.reports.loss_curve import loss_curve, numbered
+from tasks.reports.run_page import losses_of
 from tasks.step import effect
 from tasks.storage.outputs import Outputs, open_outputs
 from tasks.storage.store import Artifact, store
@@ -34,7 +36,13 @@ def describe_adapter(weights: Artifact) -> dict[str, Any]:
 
 
 def upload_results(
-    run_id: str, adapter: Adapter, reel: Reel, report: DatasetReport, config: dict[str, Any], debug: Artifact | None
+    run_id: str,
+    adapter: Adapter,
+    reel: Reel,
+    report: DatasetReport,
+    config: dict[str, Any],
+    debug: Artifact | None,
+    warnings: tuple[str, ...] = (),
 ) -> Delivery:
     """Put all files of a run under OUTPUTS, where its user finds them."""
     outputs = Outputs(run_id)
@@ -48,6 +56,9 @@ def upload_results(
         audio=preview if reel.suffix == ".wav" else None,
         debug_dataset=outputs.put_artifact(debug, "debug_dataset.zip") if debug else None,
         dataset_report=outputs.put_json(report.model_dump(mode="json"), "dataset_report.json"),
+        loss_curve=outputs.put_text(loss_curve(numbered(losses_of(adapter))), "loss_curve.svg"),
+        samples=report.counts,
+        warnings=warnings,
         checksums=outputs.checksums,  # of all above: arguments are evaluated in their order
     )
 
@@ -61,9 +72,16 @@ def open_places(run_id: str) -> None:
 
 @effect("upload", [5, 30, 120])
 def upload(
-    run_id: str, adapter: Adapter, reel: Reel, report: DatasetReport, config: dict[str, Any], debug: Artifact | None
+    run_id: str,
+    adapter: Adapter,
+    reel: Reel,
+    report: DatasetReport,
+    config: dict[str, Any],
+    debug: Artifact | None,
+    warnings: tuple[str, ...],
 ) -> Delivery:
-    """Upload LoRA, config, preview, report and debug data set to OUTPUTS."""
-    delivery = upload_results(run_id, adapter, reel, report, config, debug)
-    get_run_logger().info("uploaded to %s/%s", settings().outputs_url, run_id)
+    """Upload LoRA, config, preview, report, loss curve and debug data set to OUTPUTS."""
+    delivery = upload_results(run_id, adapter, reel, report, config, debug, warnings)
+    log, names = get_run_logger(), ", ".join(delivery.checksums)
+    log.info("%d files uploaded to %s/%s: %s", len(delivery.checksums), settings().outputs_url, run_id, names)
     return delivery

@@ -23,7 +23,6 @@ from tasks.manifests import Adapter, Reel
 from tasks.media.ffmpeg import write_video
 from tasks.media.read import read_frames, read_sound
 from tasks.media.waveform import Waveform, of_length
-from tasks.reports.run_page import preview_card
 from tasks.step import Progress, step
 from tasks.storage.store import Artifact, key_of, store, temporary_folder
 
@@ -86,7 +85,13 @@ def make_reel(
     return Reel(file=reel, suffix=suffix)
 
 
-@step("validate", version=4)
+def _told(reel: Reel) -> str:
+    return (
+        f"the reel, {Path(reel.file.address).name}" if reel.file else "no reel: the request has no validation samples"
+    )
+
+
+@step("validate", version=4, says=_told, device=True)
 def validate(
     adapter: Adapter,
     samples: tuple[FittedSample, ...],
@@ -99,8 +104,6 @@ def validate(
     progress = Progress("validate", "Previews decoded")
     reel = make_reel(adapter, samples, plan, bucket, Decoders(model, precision), progress)
     progress(1, 1)
-    if reel.file:
-        preview_card(reel.file, reel.suffix)
     get_run_logger().info("%d previews in the reel", len(adapter.previews))
     return reel
 

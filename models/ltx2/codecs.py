@@ -133,8 +133,15 @@ class AudioDecoder:
 
         The waveform is a little shorter than T / 25 seconds (docs/ltx2.md, G): pad or trim where a length is promised.
         """
-        plain = latent.to(self.device, torch.float32)
-        plain = plain * self.vae.get_buffer("latents_std") + self.vae.get_buffer("latents_mean")
-        unpacked = plain[None].reshape(1, plain.shape[0], 8, 16).transpose(1, 2)  # feature c * 16 + f
-        waveform: Tensor = self.vocoder(self.vae.decode(unpacked).sample)[0]  # type: ignore[operator]
+        waveform: Tensor = self.vocoder(decoded_mel(self.vae, latent))[0]
         return waveform.float().cpu()
+
+
+@torch.no_grad()
+def decoded_mel(audio_vae: nn.Module, latent: Tensor) -> Tensor:
+    """Normalised latents [T, 128] -> log-mel [1, 2, 4 T - 3, 64], where the VAE is: what the vocoder makes sound of."""
+    plain = latent.to(next(audio_vae.parameters()).device, torch.float32)
+    plain = plain * audio_vae.get_buffer("latents_std") + audio_vae.get_buffer("latents_mean")
+    unpacked = plain[None].reshape(1, plain.shape[0], 8, 16).transpose(1, 2)  # feature c * 16 + f
+    mel: Tensor = audio_vae.decode(unpacked).sample  # type: ignore[operator]
+    return mel

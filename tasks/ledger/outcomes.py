@@ -39,6 +39,13 @@ def outcome(run_id: str) -> dict[str, Any] | None:
     return None if body is None else dict(json.loads(body))
 
 
+def was_rejected(run_id: str) -> bool:
+    """Whether an earlier try of a run ended with a 422; not known, it was not."""
+    with suppress(LedgerUnavailable):
+        return "detail" in (outcome(run_id) or {})
+    return False
+
+
 def _tell(run_id: str, body: dict[str, Any]) -> None:
     with ledger() as connection:
         put_row(connection, OUTCOMES, {"run_id": run_id, "body": json.dumps(body)})

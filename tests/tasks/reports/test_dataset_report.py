@@ -223,6 +223,7 @@ def test_the_page_lies_beside_the_json(reported, film, home, monkeypatch):
     from tasks import upload
 
     monkeypatch.setattr(upload, "describe_adapter", lambda weights: {})
+    monkeypatch.setattr(upload, "losses_of", lambda adapter: {})
     monkeypatch.setattr(Outputs, "put_artifact", lambda self, artifact, name: self.put_text("x", name))
     report = reported({"a.mp4": film(40)}, PLAIN_VIDEOS, VIDEO_AUDIO)
     adapter, reel = type("Adapter", (), {"weights": None}), type("Reel", (), {"file": None, "suffix": ""})
