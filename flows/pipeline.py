@@ -80,14 +80,8 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     dataset_card(report)
     model, computed = base_model_of(settings().base_model), precision()
     warning_card(model.warnings)
-    latents = encode(
-        clips.samples,
-        request.trigger_phrase,
-        openings.samples,
-        request.validation_negative_prompt,
-        model,
-        computed,
-    )
+    phrase, negative = request.trigger_phrase, request.validation_negative_prompt
+    latents = encode(clips.samples, phrase, openings.samples, negative, model, computed)
     used.note(latents)
     plans = tuple(endpoint.plan(request, bucket.at(clip.fps)) for clip in clips.samples)  # at each clip's own rate
     adapter = train(latents, plans, training, previewing, model, computed)
@@ -95,7 +89,7 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     training_cards(adapter)
     reel = validate(adapter, openings.samples, preview_plan, shown, model, computed)
     preview_cards(reel)
-    debug = debug_dataset(clips.samples, plans, request.trigger_phrase) if request.debug_dataset else None
+    debug = debug_dataset(clips.samples, plans, phrase) if request.debug_dataset else None
     used.note(reel, *([debug] if debug else []))
     config = training_config(endpoint, request, training, previewing, model)
     delivery = upload(run_id, adapter, reel, report, config, debug, model.warnings)

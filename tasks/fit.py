@@ -38,7 +38,7 @@ def _told(fitted: Fitted) -> str:
     counts = f"{len(fitted.samples)} samples kept, {len(fitted.skipped)} skipped, {len(fitted.warnings)} warnings"
     found = f", {len(scenes)} of them scenes of longer clips" if scenes else ""
     skipped = [f"{one.name} is skipped: {one.reason}" for one in fitted.skipped]
-    return f"{counts}{found}{listed(skipped)}{listed(list(map(str, fitted.warnings)))}"
+    return f"{counts}{found}{listed(skipped)}{listed(fitted.warnings)}"
 
 
 @step("fit", version=5, says=_told)
@@ -50,7 +50,7 @@ def fit(samples: tuple[Sample, ...], bucket: Bucket, tracks: tuple[Track, ...], 
 @step(
     "fit-previews",
     version=6,
-    says=lambda fitted: f"{len(fitted.samples)} validation samples{listed(list(map(str, fitted.warnings)))}",
+    says=lambda fitted: f"{len(fitted.samples)} validation samples{listed(fitted.warnings)}",
 )
 def fit_previews(previews: tuple[PreviewSample, ...], plan: Plan, bucket: Bucket, fitting: FitOptions) -> Fitted:
     """Validation samples -> the frames and sound given of each."""

@@ -8,7 +8,7 @@ from tasks.step import listed, step
 
 def _told(matched: Matched) -> str:
     left_out = f"{len(matched.ignored)} files that none of them uses"
-    return f"{len(matched.samples)} samples, {len(matched.captions)} captions, {left_out}{listed(list(map(str, matched.warnings)))}"
+    return f"{len(matched.samples)} samples, {len(matched.captions)} captions, {left_out}{listed(matched.warnings)}"
 
 
 @step("match", version=4, says=_told)

@@ -89,7 +89,7 @@ class Step(Task[P, R]):
             names.append(self.name)
 
 
-def listed(texts: Sequence[str]) -> str:
+def listed(texts: Sequence[object]) -> str:
     """Texts for the end of a log line; of many, the first."""
     more = f"; and {len(texts) - MOST_LISTED} more" if len(texts) > MOST_LISTED else ""
     return "".join(f"; {text}" for text in texts[:MOST_LISTED]) + more
