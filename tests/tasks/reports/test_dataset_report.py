@@ -1,6 +1,7 @@
 """The dataset report: every file of the archive, what became of it, and what would win back more."""
 
 import json
+import re
 
 import pytest
 
@@ -212,6 +213,13 @@ def test_the_page_shows_every_file_and_no_markup_of_its_names(reported, film):
     assert shown.startswith("<!doctype html>") and "http" not in shown and "<script" not in shown
     assert all(word in shown for word in ("&lt;b&gt;x&lt;", "n&amp;m.md", "auto_scale_input true keeps 2 of 2"))
     assert shown.count("<tr class=") == len(report.files) == 3
+
+
+def test_the_page_tells_what_was_lost_first(reported, film):
+    files = {"a.mp4": film(40), "a.txt": b"a caption", "z.mp4": film(20), "b.md": b""}
+    shown = page(reported(files, PLAIN_VIDEOS, VIDEO_AUDIO))
+    assert re.findall('<tr class="(.+?)">', shown) == ["skipped", "kept", "caption", "ignored"]
+    assert "<h1>1 sample kept, 1 skipped; 1 file ignored</h1>" in shown
 
 
 def test_the_report_is_the_same_after_json(reported, film):
