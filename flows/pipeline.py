@@ -93,7 +93,7 @@ def train_lora(endpoint: Endpoint[Any], request: TrainRequest) -> TrainingResult
     used.note(reel, *([debug] if debug else []))
     config = training_config(endpoint, request, training, previewing, model)
     delivery = upload(run_id, adapter, reel, report, config, debug, model.warnings)
-    delivery_cards(run_id, delivery)
+    delivery_cards(run_id, delivery, reel)
     result = bill(delivery, run_id, endpoint.name, endpoint.price(request.number_of_steps))
     bill_card(result)
     used.end()

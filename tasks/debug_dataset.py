@@ -36,7 +36,7 @@ LONG_AGO = (2026, 1, 1, 0, 0, 0)  # the same data set gives the same archive
 Shown = Callable[[int, int], None]
 
 
-@step("debug", version=3, says=lambda archive: f"the archive, {Path(archive.address).name}")
+@step("debug", version=3, says=lambda archive: f"the archive, {archive.size:,} bytes")
 def debug_dataset(samples: tuple[FittedSample, ...], plans: tuple[Plan, ...], trigger_phrase: str) -> Artifact:
     """Fitted clips, captions and manifest in one archive."""
     progress = Progress("debug-dataset", "Clips written")

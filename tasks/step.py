@@ -53,7 +53,7 @@ def decoded(data: dict[str, Any]) -> Any:
 
 # of one call of a step: whether its work was done, or its result taken from the cache
 WORKED: ContextVar[list[str] | None] = ContextVar("worked", default=None)
-REUSED: ContextVar[list[str] | None] = ContextVar("reused", default=None)  # names of a run's steps
+STEPS: ContextVar[list[tuple[str, bool]] | None] = ContextVar("steps", default=None)  # of a run, and if reused
 
 AS_JSON: JSONSerializer[Any] = JSONSerializer(object_decoder=f"{__name__}.decoded")
 
@@ -85,8 +85,8 @@ class Step(Task[P, R]):
 
     def _tell(self, result: R, *, reused: bool) -> None:
         get_run_logger().info("%s%s: %s", self.name, ", reused" if reused else "", self.says(result))
-        if reused and (names := REUSED.get()) is not None:
-            names.append(self.name)
+        if (steps := STEPS.get()) is not None:
+            steps.append((self.name, reused))
 
 
 def listed(texts: Sequence[object]) -> str:
@@ -98,14 +98,15 @@ def listed(texts: Sequence[object]) -> str:
 @contextmanager
 def saying_what_is_reused() -> Iterator[None]:
     """Tell in one line of the run's log, at its end, which steps it found already done."""
-    names: list[str] = []
-    mark = REUSED.set(names)
+    steps: list[tuple[str, bool]] = []
+    mark = STEPS.set(steps)
     try:
         yield
     finally:
-        REUSED.reset(mark)
-        if names:
-            get_run_logger().info("reused, not done again: %s", ", ".join(dict.fromkeys(names)))
+        STEPS.reset(mark)
+        done = {name for name, reused in steps if not reused}  # a second download of one file is no reuse
+        if names := [name for name in dict.fromkeys(name for name, _ in steps) if name not in done]:
+            get_run_logger().info("reused, not done again: %s", ", ".join(names))
 
 
 def told_step(

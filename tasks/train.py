@@ -121,7 +121,12 @@ def _collect(key: str, events: list[Event]) -> Adapter:
     return adapter
 
 
-@step("train", version=5, says=lambda adapter: f"the LoRA, and {len(adapter.previews)} previews", device=True)
+@step(
+    "train",
+    version=5,
+    says=lambda adapter: f"the LoRA, {adapter.weights.size:,} bytes, {len(adapter.previews)} previews",
+    device=True,
+)
 def train(
     latents: Latents,
     plans: tuple[Plan, ...],

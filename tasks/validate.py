@@ -86,9 +86,7 @@ def make_reel(
 
 
 def _told(reel: Reel) -> str:
-    return (
-        f"the reel, {Path(reel.file.address).name}" if reel.file else "no reel: the request has no validation samples"
-    )
+    return f"the reel, {reel.file.size:,} bytes" if reel.file else "no reel: the request has no validation samples"
 
 
 @step("validate", version=4, says=_told, device=True)

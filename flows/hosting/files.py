@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tasks.storage.file_links import ROUTE, signature
 
 SHOWN = ("video/", "audio/", "image/", "text/", "application/json")  # in the browser; all else is saved
+DOCUMENTS = ("text/html", "image/svg+xml")  # may run no script here; a player in a sandbox would not be let in again
 READ = ("GET", "HEAD")
 
 
@@ -41,9 +42,10 @@ def _answer(scope: Scope) -> Response:
     way = "inline" if kind.startswith(SHOWN) else "attachment"
     headers = {
         "Content-Disposition": f"{way}; filename*=utf-8''{quote(Path(name).name, safe='')}",
-        "Content-Security-Policy": "sandbox",  # a report made of clips' names runs no script here
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "private",
     }
+    if kind in DOCUMENTS:
+        headers["Content-Security-Policy"] = "sandbox"
     return FileResponse(path, media_type=kind, headers=headers)

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from logging import ERROR
 from typing import Protocol
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import LogCreate
 from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
@@ -191,6 +193,10 @@ class PrefectRuns:
         if run.state_type is not StateType.SCHEDULED:
             return False
         await client.set_flow_run_state(run.id, Failed(name="Rejected", message=message))
+        said = LogCreate(
+            name="prefect.flow_runs", level=ERROR, message=message, timestamp=datetime.now(UTC), flow_run_id=run.id
+        )
+        await client.create_logs([said])  # it has not begun, and so said nothing itself
         return True
 
 

@@ -18,7 +18,7 @@ STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #57606a }
   .grid { stroke: #8b949e; stroke-opacity: .3 }
   .axis { stroke: #8b949e }
-  .raw { fill: none; stroke-width: 1; stroke-opacity: .35 }
+  .raw { fill: none; stroke-width: 1; stroke-opacity: .55 }
   .smoothed { fill: none; stroke-width: 2.5; stroke-linejoin: round }
   .ground { fill: #fff }
   @media (prefers-color-scheme: dark) { text { fill: #b1bac4 } .ground { fill: #0d1117 } }

@@ -103,17 +103,17 @@ def still_card(png: bytes, step: int, sample: int, what: str) -> None:
 
 def preview_cards(reel: Reel) -> None:
     """Show a finished reel's last frame and a link to the whole; sound alone has no picture."""
-    if reel.file is None:
-        return
-    file, name = reel.file, f"preview{reel.suffix}"
-    link_card("reel" if reel.suffix == ".mp4" else "reel-sound", file, name, "The reel of all previews")
+    if file := reel.file:
+        name = f"preview{reel.suffix}"
+        link_card("reel" if reel.suffix == ".mp4" else "reel-sound", file, name, "The reel of all previews")
+        board().show("previews", lambda: _draw_reel(file, reel.suffix, store().place, file.address))
 
-    def draw() -> None:
-        where = _link(store().place, file.address, name)
-        picture = f"![last preview]({_data('image/png', _last_frame(file))})\n\n" if reel.suffix == ".mp4" else ""
-        _put_now("previews", f"{picture}The whole reel: {where}\n", "The last preview of the reel")
 
-    board().show("previews", draw)
+def _draw_reel(reel: Artifact, suffix: str, place: Place, address: str) -> None:
+    """Draw the last preview, over a link to where the reel lies."""
+    where = _link(place, address, f"preview{suffix}")
+    picture = f"![last preview]({_data('image/png', _last_frame(reel))})\n\n" if suffix == ".mp4" else ""
+    _put_now("previews", f"{picture}The whole reel: {where}\n", "The last preview of the reel")
 
 
 def link_card(key: str, artifact: Artifact, name: str, about: str) -> None:
@@ -121,13 +121,15 @@ def link_card(key: str, artifact: Artifact, name: str, about: str) -> None:
     _show_link(key, store().place, artifact.address, name, about)
 
 
-def delivery_cards(run_id: str, delivery: Delivery) -> None:
+def delivery_cards(run_id: str, delivery: Delivery, reel: Reel) -> None:
     """Show links to all delivered files, in place of those to the store, which prunes what is old."""
     place = Place(settings().outputs_url)
     for key, field in DELIVERED.items():
         if file := getattr(delivery, field):
             name = file.file_name
             _show_link(key, place, f"{run_id}/{name}", name, f"{name}, {file.file_size:,} bytes")
+    if made := reel.file:
+        board().show("previews", lambda: _draw_reel(made, reel.suffix, place, f"{run_id}/preview{reel.suffix}"))
 
 
 def bill_card(result: TrainingResult) -> None:

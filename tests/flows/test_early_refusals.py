@@ -156,6 +156,7 @@ def test_plan_and_run_name_the_same_faults_and_all_of_them(wrong_everywhere):
 @pytest.mark.usefixtures("prefect")
 def test_prefect_lets_a_run_be_rejected_only_before_it_begins():
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
     from prefect.states import Running, Scheduled
 
     from flows.endpoints import FLOWS
@@ -175,6 +176,8 @@ def test_prefect_lets_a_run_be_rejected_only_before_it_begins():
 
         assert asyncio.run(rejected()) == [True, False]
         ended, going = (client.read_flow_run(run_id).state for run_id in ids)
+        log = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=ids)))
+    assert [(line.flow_run_id, line.message) for line in log] == [(ids[0], "422 silent")]
     assert (ended.type.value, ended.name, ended.message, going.name) == ("FAILED", "Rejected", "422 silent", "Running")
 
 

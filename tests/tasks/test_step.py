@@ -61,6 +61,8 @@ def test_a_step_tells_what_it_did_and_that_it_was_reused(counting, caplog):
 def test_a_run_tells_in_one_line_what_it_reused(counting, caplog):
     flow, _ = counting
     flow(3)
+    assert "reused, not done again: count" not in caplog.messages  # it was done, and asked for twice
+    flow(3)
     assert "reused, not done again: count" in caplog.messages
 
 

@@ -45,6 +45,7 @@ def test_a_reel_plays_in_the_browser_and_players_may_seek(outputs):
     whole, part = asked(link), asked(link, Range="bytes=2-4")
     assert (whole.status_code, whole.content, whole.headers["content-type"]) == (200, b"0123456789", "video/mp4")
     assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"234", "bytes 2-4/10")
+    assert "content-security-policy" not in whole.headers  # sandboxed, the player would be a page from elsewhere
     assert whole.headers["content-disposition"] == "inline; filename*=utf-8''preview.mp4"
 
 

@@ -57,7 +57,7 @@ def test_where_no_browser_could_open_a_file_its_place_is_told(tmp_path):
     (tmp_path / "lora").write_bytes(b"lora")
     lora = store().publish(tmp_path / "lora", "adapters/x/lora.safetensors")
     shown = shown_by(lambda: link_card("lora", lora, "lora.safetensors", "The LoRA"))
-    assert shown["lora"] == f"`{store().url}/adapters/x/lora.safetensors`"
+    assert shown["lora"] == f"`{store().url}/{lora.address}`"
 
 
 def test_the_bill_and_what_has_to_be_known_first_are_shown():

@@ -89,7 +89,8 @@ def test_the_end_of_the_training_does_not_wait_for_a_preview(shown, preview, mon
 def test_a_sound_has_its_spectrogram(preview, tmp_path):
     save_file({"audio": LATENTS["audio"]}, preview.path)
     draw(base().location, preview.path, tmp_path / "picture.png")
-    assert Image.open(tmp_path / "picture.png").size == (4 * (4 * 25 - 3), 4 * 64)
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.size == (4 * (4 * 25 - 3), 4 * 64)
 
 
 def test_of_a_spectrogram_low_tones_are_below_and_loud_is_bright():
