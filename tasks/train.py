@@ -121,12 +121,11 @@ def _collect(key: str, events: list[Event]) -> Adapter:
     return adapter
 
 
-@step(
-    "train",
-    version=5,
-    says=lambda adapter: f"the LoRA, {adapter.weights.size:,} bytes, {len(adapter.previews)} previews",
-    device=True,
-)
+def _told(adapter: Adapter) -> str:
+    return f"the LoRA, {adapter.weights.size:,} bytes, and {len(adapter.previews)} previews"
+
+
+@step("train", version=5, says=_told, device=True)
 def train(
     latents: Latents,
     plans: tuple[Plan, ...],

@@ -37,7 +37,7 @@ class TrainingPage:
     def __init__(self, base: str, *, video: bool) -> None:
         self.base, self.component = base, "vae" if video else "audio_vae"
         self.losses: dict[str, Points] = {}
-        self.curve_due = time.monotonic() + SECONDS_TO_FIRST_CURVE
+        self.curve_due = 0.0  # set by the first step: loading the model takes a while
         self.latest: Previewed | None = None
         self.ended = threading.Event()
         self.thread = threading.Thread(target=contextvars.copy_context().run, args=(self._draw_stills,), name="stills")
@@ -58,6 +58,7 @@ class TrainingPage:
         elif isinstance(event, Stepped):
             for name, value in event.losses.items():
                 self._note(self.losses.setdefault(name, []), event.step, value)
+            self.curve_due = self.curve_due or time.monotonic() + SECONDS_TO_FIRST_CURVE
             if time.monotonic() >= self.curve_due:
                 self.curve_due = time.monotonic() + SECONDS_BETWEEN
                 loss_card(self.losses)

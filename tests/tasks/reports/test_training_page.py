@@ -47,7 +47,7 @@ def test_the_curve_is_drawn_after_a_while_and_then_at_most_every_30_s(shown, mon
     for step in range(1, 66):
         clock[0] = float(step)
         page(stepped(step, 1.0))
-    assert [losses["video"][-1][0] for losses in shown] == [5, 35, 65]
+    assert [losses["video"][-1][0] for losses in shown] == [6, 36]
 
 
 def test_steps_that_are_taken_again_after_an_interruption_count_once(shown, monkeypatch):
