@@ -20,6 +20,7 @@ from schemas.endpoints import ENDPOINTS
 from schemas.errors import ServerUnavailable
 from schemas.redaction import in_a_line, without_secrets
 from schemas.request import TrainRequest
+from schemas.result import TrainingResult
 from tasks.run_id import DELIVERED_AS
 
 
@@ -35,12 +36,25 @@ def run_here(endpoint: str, request: TrainRequest, note: Unfinished) -> Any:
         APILogWorker.drain_all(timeout=5)  # before the server ends
         if state.state_details.flow_run_id and (reused := reused_steps(state.state_details.flow_run_id)):
             print(f"reused from earlier runs: {', '.join(reused)}", file=sys.stderr)
+        if isinstance(outcome, TrainingResult):
+            tell_samples(outcome)
     except (httpx.HTTPError, PrefectException) as error:
         raise ServerUnavailable(
             f"the Prefect server does not answer any more ({in_a_line(error)}); "
             "typed again, the run goes on where it was"
         ) from error
     return outcome
+
+
+def tell_samples(result: TrainingResult) -> None:
+    """Tell on the terminal how many samples the result was trained on, and what else has to be known of it."""
+    if counts := result.samples:
+        told = (
+            f"{counts.kept} samples trained on, {counts.skipped} skipped, {counts.warned} of those kept with a warning"
+        )
+        print(f"{told}; {result.dataset_report.file_name} says why", file=sys.stderr)
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def run_or_continue(flow: Flow[..., Any], request: TrainRequest, note: Unfinished, name: str) -> State[Any]:

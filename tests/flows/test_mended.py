@@ -7,6 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from flows.endpoints import FLOWS
+from flows.local_run import tell_samples
 from schemas.endpoints import ENDPOINTS
 from schemas.rejections import NothingLeft
 from schemas.result import TrainingResult
@@ -61,7 +62,7 @@ def new_run(request):
         return client.create_flow_run(FLOWS[NAME], parameters={"request": request.model_dump(mode="json")}).id
 
 
-def test_retry_after_mending_the_data_at_the_same_url_completes(site, tmp_path):
+def test_retry_after_mending_the_data_at_the_same_url_completes(site, tmp_path, capsys):
     path, url = site
     path.write_bytes(archive(tmp_path, 0.5))
     request = ENDPOINTS[NAME].read({"training_data_url": url, **SMALL})
@@ -76,6 +77,22 @@ def test_retry_after_mending_the_data_at_the_same_url_completes(site, tmp_path):
         "loss_curve.svg",
     )
     assert "random weights" in result.warnings[0]
+    tell_samples(result)
+    told = capsys.readouterr().err
+    assert told.startswith("2 samples trained on, 0 skipped, 0 of those kept with a warning; dataset_report.json says")
+    cached = new_run(request)
+    assert tried(cached, request).name == "Completed"
+    assert {"lora", "loss-curve", "config", "report", "loss-curve-file", "bill", "warning"} <= cards_of(cached)
+
+
+def cards_of(run):
+    """Keys of the cards on a run's page; its steps came from the cache."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    mine = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+    with get_client(sync_client=True) as client:
+        return {each.key for each in client.read_artifacts(artifact_filter=mine)}
 
 
 @pytest.mark.parametrize("kind", ["file", "s3"])
