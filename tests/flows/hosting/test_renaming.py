@@ -1,6 +1,7 @@
 """Deployments that were all called prod become those of today, with what a person changed, and nothing runs twice."""
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.exceptions import ObjectNotFound
@@ -77,6 +78,14 @@ def test_a_move_that_was_cut_off_is_done_again_and_doubles_no_schedule(client, f
             deploy("process")
     deploy("process")
     assert [(each.slug, each.active) for each in named(client)[FLOW].schedules] == [("nightly", True)]
+
+
+def test_a_server_that_finds_deployments_by_former_names_keeps_those_of_today(client, monkeypatch):
+    asked = SyncPrefectClient.read_deployment_by_name
+    ours = lambda self, name: asked(self, name.replace(f"/{FORMER}", f"/{name.partition('/')[0]}"))  # noqa: E731
+    monkeypatch.setattr(SyncPrefectClient, "read_deployment_by_name", ours)
+    before = [sorted(deploy("process")) for _ in range(2)]
+    assert before[0] == before[1] == sorted(f"{each.name}/{each.name}" for each in client.read_deployments())
 
 
 def cut_off(self, wanted):
