@@ -19,6 +19,7 @@ class AudioTrainRequest(VideoTrainRequest):
     """What every audio-only endpoint accepts. Video fields are accepted, too, and have no effect."""
 
     form_order = (*FIRST, *SOUND_FIELDS, *PREVIEW_FIELDS, *LAST, *VIDEO_FIELDS, *VIDEO_PREVIEW_FIELDS)
+    unused = tuple(sorted(VideoTrainRequest.model_fields.keys() - TrainRequest.model_fields.keys()))
 
     audio_duration_seconds: float = Field(
         5.0, ge=0.5, le=60, title="Clip length", description="Seconds, 0.5 to 60; shorter clips are skipped."
@@ -62,8 +63,7 @@ class AudioTrainRequest(VideoTrainRequest):
     @property
     def without_effect(self) -> dict[str, str]:
         of_sound = NEVER_SPLIT | dict.fromkeys(("audio_preserve_pitch", "auto_scale_input"), NEVER_STRETCHED)
-        of_pictures = VideoTrainRequest.model_fields.keys() - TrainRequest.model_fields.keys() - of_sound.keys()
-        return of_sound | dict.fromkeys(sorted(of_pictures), NO_PICTURE)
+        return of_sound | {name: NO_PICTURE for name in self.unused if name not in of_sound}
 
 
 def preview_seconds(duration: float, frame_rate: int) -> float:

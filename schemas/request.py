@@ -106,10 +106,17 @@ class TrainRequest(Form):
     """What every endpoint accepts.
 
     Forms show the fields that matter first. Only their schemas have that order: values are checked, kept and hashed in
-    the order in which they are declared, where a rule between fields stands on the later one.
+    the order in which they are declared, where a rule between fields stands on the later one. `folded`: fields whose
+    defaults suit most people, so that a form may fold them away; `unused`: fields that are accepted, because the hosted
+    endpoints accept them, and never have an effect in this mode.
     """
 
     form_order: ClassVar[tuple[str, ...]] = (*FIRST, *SOUND_FIELDS, *PREVIEW_FIELDS, *LAST)
+    folded: ClassVar[tuple[str, ...]] = (
+        "learning_rate", "audio_normalize", "audio_preserve_pitch", "validation_negative_prompt",
+        "validation_frame_rate", "stg_scale", "debug_dataset",
+    )  # fmt: skip
+    unused: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -206,6 +213,10 @@ class VideoTrainRequest(TrainRequest):
     """What every endpoint that trains on video accepts."""
 
     form_order = (*FIRST, *VIDEO_FIELDS, *SOUND_FIELDS, *VIDEO_PREVIEW_FIELDS, *PREVIEW_FIELDS, *LAST)
+    folded: ClassVar[tuple[str, ...]] = (
+        *TrainRequest.folded, "frame_rate", "split_input_into_scenes", "split_input_duration_threshold",
+        "validation_number_of_frames", "validation_resolution", "validation_aspect_ratio",
+    )  # fmt: skip
 
     number_of_frames: Frames = Field(
         89, title="Frames per clip", description="9 to 121; snapped down to the nearest 8k+1."
