@@ -36,8 +36,9 @@ ENTRANCE = "/enter"
 ENTER = """<!doctype html><meta charset="utf-8"><title>Prefect</title>
 <p>Opening Prefect's pages.</p><noscript>They need JavaScript.</noscript>
 <script>
-  if (location.hash.length > 1) localStorage.setItem("prefect-password", location.hash.slice(1));
-  location.replace("/");
+  const [password, page] = location.hash.slice(1).split(";");
+  if (password) localStorage.setItem("prefect-password", password);
+  location.replace(/^\\/runs\\/flow-run\\/[0-9a-f-]+$/.test(page) ? page : "/");
 </script>"""
 
 
