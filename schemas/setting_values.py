@@ -119,5 +119,12 @@ Hosts = Annotated[
         "names without scheme, port and path, separated by commas",
     ),
 ]
+Origins = Annotated[
+    str,
+    _list(
+        re.compile(r"https?://(?:[\w-]+(\.[\w-]+)*\.?|\[[0-9a-fA-F:]+\])(:\d+)?").fullmatch,
+        "origins such as https://studio.example.org, without a path, separated by commas",
+    ),
+]
 Proxies = Annotated[str, _list(_is_proxy, "addresses such as 10.0.0.1 or 10.0.0.0/8, separated by commas, or `*`")]
 Url = Annotated[str, _text(r"https?://[^/\s]+(/\S*)?", "a URL such as https://ltx.example.org")]

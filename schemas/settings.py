@@ -17,6 +17,7 @@ from schemas.setting_values import (
     Device,
     Hosts,
     Keys,
+    Origins,
     Place,
     Proxies,
     SecretDatabase,
@@ -94,6 +95,9 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Hosts = Field(
         "", description="More names that the HTTP API is served under, separated by commas; else the machine's own."
+    )
+    allowed_origins: Origins = Field(
+        "", description="Origins of pages elsewhere that may use the HTTP API: https://studio.example.org, by commas."
     )
     trusted_proxies: Proxies = Field(
         "", description="Addresses of reverse proxies whose X-Forwarded headers are believed, separated by commas."

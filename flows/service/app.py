@@ -9,17 +9,22 @@ from typing import Any
 from uuid import uuid4
 
 from fastapi import FastAPI, Request
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from flows.service import webhooks
-from flows.service.guard import Guard
+from flows.service.auth import NotSignedIn, wants_page
+from flows.service.guard import Guard, allowed_origins
 from flows.service.middleware import BodyLimit, Proxy, RequestId, WithoutQueries
+from flows.service.pages.rendering import problem
 from flows.service.prefect_runs import PrefectRuns, Runs
-from flows.service.routes import direct, files, multipart, pages, plan, queue, uploads
+from flows.service.routes import compare, direct, files, live, multipart, pages, plan, queue, sign_in, train, uploads
 from flows.service.upload_register import forget_abandoned
 from flows.service.watcher import MAY_PASS, Watcher, attempt
 from schemas.endpoints import ENDPOINTS
@@ -39,7 +44,13 @@ ROUTERS = (
     files.router,
     webhooks.router,
     pages.router,
+    train.router,
+    compare.router,
+    live.router,
+    sign_in.router,
 )
+NO_CONTENT = (204, 304)
+ANSWERED = ["x-fal-request-id", "x-fal-billable-units", "x-fal-error-type", "retry-after", "etag"]
 
 
 def create_app(runs: Runs | None = None, names: Sequence[str] = ()) -> FastAPI:
@@ -95,6 +106,14 @@ def _add_layers(app: FastAPI, names: Sequence[str]) -> None:
     """Add the middleware; the last layer is the outermost."""
     app.add_middleware(BodyLimit)
     app.add_middleware(Proxy)
+    if origins := sorted(allowed_origins()):  # their pages send keys, and never our cookie
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT"],
+            allow_headers=["*"],
+            expose_headers=ANSWERED,
+        )
     app.add_middleware(Guard, names=names)
     app.add_middleware(RequestId)
     if proxies := settings().trusted_proxies:
@@ -105,6 +124,8 @@ def _add_faults(app: FastAPI) -> None:
     """How errors are answered."""
     app.add_exception_handler(InputRejected, _rejected)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(NotSignedIn, _not_signed_in)
+    app.add_exception_handler(HTTPException, _missing)
     for kind in (LtxFlowsError, *MAY_PASS):
         app.add_exception_handler(kind, _unavailable)
     app.add_exception_handler(Exception, _broken)
@@ -125,11 +146,29 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": kept}, 422, {"X-Fal-Retryable": "false"})
 
 
-async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+async def _not_signed_in(request: Request, error: Exception) -> Response:
+    """Answer to a request without a key: people get the page to sign in with, at the address that they asked for."""
+    assert isinstance(error, NotSignedIn)
+    if request.method == "GET" and wants_page(request):
+        return sign_in.door(request, headers=error.headers)
+    return JSONResponse({"detail": error.detail}, 401, error.headers)
+
+
+async def _missing(request: Request, error: Exception) -> Response:
+    """Answer to a request for what is not there, or not allowed: a page for people, else FastAPI's own."""
+    assert isinstance(error, HTTPException)
+    if request.method == "GET" and wants_page(request) and error.status_code not in NO_CONTENT:
+        return problem(request, error.status_code, str(error.detail))
+    return await http_exception_handler(request, error)
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
     """Answer while a part of ours does not answer."""
     kind = "service_unavailable"
     log.warning("%s", error)
     told = for_clients(str(error)) if isinstance(error, LtxFlowsError) else "something of ours does not answer"
+    if request.method == "GET" and wants_page(request):
+        return problem(request, 503, f"{told[:1].upper()}{told[1:]}. Your trainings go on; try again in a moment.")
     return JSONResponse({"detail": told, "error_type": kind}, 503, {"X-Fal-Error-Type": kind})
 
 

@@ -9,7 +9,9 @@ from hashlib import sha256
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 
+from flows.service import sessions
 from schemas.settings import settings
 
 ANYBODY = "anybody"  # the owner of all requests where no keys are set
@@ -17,24 +19,54 @@ SCHEMES = ("key", "bearer")  # of fal's clients, and of everybody else's
 MINUTE = 60.0
 
 
+class NotSignedIn(HTTPException):
+    """A request without a key. Programs are asked for one in words, people by the page to sign in with."""
+
+    def __init__(self, request: Request) -> None:
+        browser = "sec-fetch-mode" in request.headers or wants_page(request)  # which would ask for a password by itself
+        scheme = "Key" if browser else "Basic"
+        super().__init__(
+            401,
+            "Authentication is required: send the header `Authorization: Key <one of LTX_FLOWS_API_KEYS>`",
+            headers={"WWW-Authenticate": f'{scheme} realm="ltx-flows: any name, an API key as password"'},
+        )
+
+
 async def owner(request: Request) -> str:
     """Hash of the key that came with a request, as its owner. A coroutine, so that no thread is waited for.
 
     Raises:
-        HTTPException: 401 where keys are set and none of them came.
+        NotSignedIn: 401 where keys are set and none of them came, nor a session of one.
     """
-    keys = [key.strip() for key in settings().api_keys.get_secret_value().split(",") if key.strip()]
-    if not keys:
+    known = known_keys()
+    if not known:
         return ANYBODY
-    given = _digest(_key(request.headers.get("authorization", "")))
-    found = [known for known in map(_digest, keys) if hmac.compare_digest(known, given)]  # all are compared
+    header = request.headers.get("authorization")
+    if header is not None:
+        found = _same(known, _key(header))
+    else:
+        session = sessions.COOKIE in request.cookies
+        found = await run_in_threadpool(sessions.keys_of, request, known) if session else []
     if not found:
-        raise HTTPException(
-            401,
-            "Authentication is required: send the header `Authorization: Key <one of LTX_FLOWS_API_KEYS>`",
-            headers={"WWW-Authenticate": 'Basic realm="ltx-flows: any name, an API key as password"'},
-        )
+        raise NotSignedIn(request)
     return found[0][:32]
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a person looks at the answer."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def known_keys() -> list[str]:
+    """Digests of all keys; none where everybody may come in."""
+    keys = settings().api_keys.get_secret_value().split(",")
+    return [_digest(key.strip()) for key in keys if key.strip()]
+
+
+def digest_of(key: str) -> str | None:
+    """Digest of a key that somebody types, if it is one of ours."""
+    found = _same(known_keys(), key.strip())
+    return found[0] if found else None
 
 
 Owner = Annotated[str, Depends(owner)]
@@ -73,6 +105,11 @@ def _key(header: str) -> str:
         except (binascii.Error, UnicodeDecodeError):
             return ""
     return value.strip() if scheme.lower() in SCHEMES else ""
+
+
+def _same(known: list[str], key: str) -> list[str]:
+    given = _digest(key)
+    return [each for each in known if hmac.compare_digest(each, given)]  # all are compared
 
 
 def _digest(key: str) -> str:

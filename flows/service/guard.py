@@ -55,14 +55,22 @@ def _refusal(scope: Scope, names: tuple[str, ...]) -> JSONResponse | None:
     if scope["method"] in READING:
         return None
     origin = headers.get("origin")
-    if headers.get("sec-fetch-site") in ELSEWHERE or (origin is not None and not _is_own_page(origin, host)):
+    if origin is not None and origin in allowed_origins():
+        return None
+    if headers.get("sec-fetch-site") in ELSEWHERE or (origin is not None and not is_own_page(origin, host)):
         return JSONResponse({"detail": "pages from elsewhere may not change anything here"}, 403)
     return None
 
 
-def _is_own_page(origin: str, host: str) -> bool:
+def is_own_page(origin: str, host: str) -> bool:
+    """Whether a page of this origin came from here, as far as the names say."""
     own = {host, urlsplit(settings().public_url).netloc} - {""}
     return urlsplit(origin).netloc in own
+
+
+def allowed_origins() -> frozenset[str]:
+    """Origins of other people's pages that may use the API, each page with a key of its own."""
+    return _origins(settings().allowed_origins)
 
 
 def _is_ours(name: str) -> bool:
@@ -83,6 +91,11 @@ def _name_of(url: str) -> str:
         return (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+@lru_cache(maxsize=8)
+def _origins(allowed: str) -> frozenset[str]:
+    return frozenset(each.strip().rstrip("/").lower() for each in allowed.split(",")) - {"", "null", "*"}
 
 
 @lru_cache(maxsize=8)

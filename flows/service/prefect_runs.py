@@ -30,6 +30,7 @@ from flows.hosting.automations import MOST_TRIES
 from flows.hosting.queues import QUEUES
 from flows.hosting.recovery import let_go_on
 from flows.service.register import Entry, LogLine
+from flows.service.sightings import Sighting, Sightings
 from schemas.endpoints import ENDPOINTS
 from schemas.errors import ServerUnavailable
 from schemas.redaction import for_clients
@@ -76,6 +77,10 @@ class Runs(Protocol):
         """Log lines after the first so many; lines that come late come last."""
         ...
 
+    async def sighting(self, run_id: str) -> Sighting:
+        """What a run shows of itself: how far it is, its curve, its last preview."""
+        ...
+
     async def cancel(self, run_id: str) -> None: ...
 
     async def reject(self, run_id: str, message: str) -> bool:
@@ -94,6 +99,7 @@ class PrefectRuns:
         self._heard: dict[str, dict[UUID, datetime]] = {}  # by run: its latest lines
         self._steps: dict[str, dict[UUID, str]] = {}  # by run: names of its steps
         self._opened: PrefectClient | None = None
+        self._sightings = Sightings()
 
     async def _client(self) -> PrefectClient:
         """One client for all requests: making one takes 40 ms, in which no other request would be answered."""
@@ -183,6 +189,9 @@ class PrefectRuns:
             found = await (await self._client()).read_task_runs(task_run_filter=wanted)
             known |= {run.id: run.name for run in found}
         return known
+
+    async def sighting(self, run_id: str) -> Sighting:
+        return await self._sightings.of(await self._client(), run_id)
 
     async def cancel(self, run_id: str) -> None:
         await call_off(await self._client(), UUID(run_id))

@@ -182,7 +182,7 @@ def due_webhooks(limit: int) -> list[Entry]:
     """Requests whose webhooks are due."""
     due = REQUESTS.c.webhook_due.is_(None) | (REQUESTS.c.webhook_due <= datetime.now(UTC))
     waiting = select(REQUESTS).where((REQUESTS.c.webhook_state == PENDING) & due).order_by(REQUESTS.c.webhook_due)
-    return _entries(waiting.limit(limit))
+    return entries(waiting.limit(limit))
 
 
 def claim_webhook(entry: Entry, until: datetime) -> bool:
@@ -212,22 +212,17 @@ def get(entry_id: str) -> Entry | None:
 
 def unsettled() -> list[Entry]:
     """Requests that have not ended, oldest first."""
-    return _entries(select(REQUESTS).where(REQUESTS.c.ended_at.is_(None)).order_by(REQUESTS.c.submitted_at))
+    return entries(select(REQUESTS).where(REQUESTS.c.ended_at.is_(None)).order_by(REQUESTS.c.submitted_at))
 
 
 def failed_since(moment: datetime, limit: int) -> list[Entry]:
     """The latest requests that ended without a result and had a run, which somebody may let go on."""
     without = (REQUESTS.c.ended_at > moment) & (REQUESTS.c.code != 200) & REQUESTS.c.run_id.is_not(None)
-    return _entries(select(REQUESTS).where(without).order_by(REQUESTS.c.ended_at.desc()).limit(limit))
+    return entries(select(REQUESTS).where(without).order_by(REQUESTS.c.ended_at.desc()).limit(limit))
 
 
-def newest(owner: str, limit: int) -> list[Entry]:
-    """The latest requests of an owner."""
-    mine = select(REQUESTS).where(REQUESTS.c.owner == owner)
-    return _entries(mine.order_by(REQUESTS.c.submitted_at.desc()).limit(limit))
-
-
-def _entries(query: Select[Any]) -> list[Entry]:
+def entries(query: Select[Any]) -> list[Entry]:
+    """The requests of a query over the register."""
     with ledger() as connection:
         return [_entry(row) for row in connection.execute(query).mappings().all()]
 

@@ -9,6 +9,7 @@ import httpx
 from flows.service.app import create_app
 from flows.service.prefect_runs import RunState
 from flows.service.register import LogLine
+from flows.service.sightings import Sighting
 from schemas.result import TrainingResult
 from tasks.ledger import outcomes
 
@@ -29,7 +30,7 @@ class FakeRuns:
     """Runs that a test moves on by hand."""
 
     def __init__(self):
-        self.running, self.told, self.started = {}, {}, {}
+        self.running, self.told, self.started, self.seen = {}, {}, {}, {}
 
     async def start(self, entry):
         run_id = self.started.setdefault(entry.id, str(uuid4()))
@@ -49,6 +50,9 @@ class FakeRuns:
     async def logs(self, run_id, offset):
         lines = self.told[run_id][offset:]
         return [LogLine(message=line, level="INFO", timestamp="2026-01-01T00:00:00+00:00") for line in lines]
+
+    async def sighting(self, run_id):
+        return self.seen.get(run_id, Sighting(None, "", {}))
 
     async def cancel(self, run_id):
         self.move(run_id, "Cancelled", final=True)

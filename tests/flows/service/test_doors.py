@@ -21,6 +21,7 @@ from tasks.sources.fetch import fetch
 from tests.support.service_app import APP, BASE, BODY, RESULT, api
 
 OPEN = {"/.well-known/jwks.json", "/files/{run_id}/{name}"}  # public keys, signed links
+OPEN |= {"/sign-in", "/static/{name}"}  # the door itself
 OPEN |= {f"/uploads/{{upload_id}}/{{name}}{what}" for what in ("", "/{number}", "/complete")}  # signed links, too
 
 
@@ -244,9 +245,9 @@ def test_the_history_shows_requests_their_cost_and_their_preview(home):
         return (await service.http.get("/")).text, (await service.http.get(f"/history/{request}")).text
 
     history, page = through(look)
-    assert "extend-prefix" in history and "12.4 USD" in history and "finished" in history
+    assert "extend-prefix" in history and "12.40 USD" in history and "finished" in history
     assert re.search(r'<video controls [^>]*src="/files/[^"]+preview.mp4', page)
-    assert "<script>" not in page  # nothing is live any more
+    assert "live.js" not in page  # nothing is live any more
 
 
 def test_what_users_write_is_text_on_the_page():
@@ -274,4 +275,5 @@ def test_the_documentation_lists_every_route_and_field():
 
 def test_templates_are_installed_with_the_package():
     names = {path.name for path in (Path(keys.__file__).parent / "templates").iterdir()}
-    assert names == {"base.html", "parts.html", "history.html", "request.html", "docs.html"}
+    pages = {"history", "request", "compare", "endpoints", "form", "docs", "sign_in", "problem"}
+    assert names == {f"{name}.html" for name in pages | {"base", "parts", "fields"}}

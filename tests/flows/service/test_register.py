@@ -77,12 +77,6 @@ def test_a_webhook_is_claimed_by_one_and_what_is_new_meanwhile_is_not_overwritte
     assert register.get(entry.id).webhook_state == register.PENDING
 
 
-def test_the_history_has_an_owners_latest_requests_first():
-    mine = [register.add(asked(minutes=minutes))[0] for minutes in (1, 3, 2)]
-    register.add(asked(owner="you", minutes=4))
-    assert register.newest("me", 2) == [mine[1], mine[2]]
-
-
 @pytest.mark.parametrize("unknown", ["", "nobody", "a\0b"])
 def test_what_is_no_request_is_not_found(unknown):
     register.add(asked())

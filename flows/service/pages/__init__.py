@@ -1,0 +1,1 @@
+"""Pages for people: what they show, made from requests, schemas and runs."""
