@@ -49,7 +49,7 @@ def requests(service):
 @pytest.mark.parametrize("name", ENDPOINTS)
 def test_a_training_is_asked_for_and_seen_to_finish_in_the_browser(page, service, requests, name):
     page.goto(f"{service.urls['history']}train/{name}")
-    ignored = ENDPOINTS[name].request.without_effect  # which a form does not ask for
+    ignored = ENDPOINTS[name].request.unused  # which a form does not ask for
     fill(page, {field: value for field, value in requests[name].items() if field not in ignored})
     assert "Trained on" in see_plan(page)
     train(page)
