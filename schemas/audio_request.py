@@ -22,7 +22,11 @@ class AudioTrainRequest(VideoTrainRequest):
     unused = tuple(sorted(VideoTrainRequest.model_fields.keys() - TrainRequest.model_fields.keys()))
 
     audio_duration_seconds: float = Field(
-        5.0, ge=0.5, le=60, title="Clip length", description="Seconds, 0.5 to 60; shorter clips are skipped."
+        5.0,
+        ge=0.5,
+        le=60,
+        title="Clip length",
+        description="Seconds, 0.5 to 60; longer clips are cut, shorter ones skipped.",
     )
 
     @property

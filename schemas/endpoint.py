@@ -30,6 +30,7 @@ class Endpoint(Generic[Request]):
         plan: what a request trains, for clips of a bucket.
         usd_per_step: its price.
         summary: what it trains, in one line, for people.
+        about: what the LoRA learns and is for, in a paragraph or two, for its page in docs/endpoints.
         flow: the name of its flow in flows.endpoints, where deployments find it; by default made from the path.
     """
 
@@ -39,6 +40,7 @@ class Endpoint(Generic[Request]):
     plan: Callable[[Request, Bucket], Plan]
     usd_per_step: Decimal
     summary: str
+    about: str
     flow: str = ""
 
     @property

@@ -1,6 +1,6 @@
 """Request fields that endpoints share, their bounds and the rules between them.
 
-The Prefect form, the OpenAPI document and the README are made from these titles and descriptions. A rule between
+The forms, the OpenAPI document and docs/endpoints are made from these titles and descriptions. A rule between
 fields is a validator on the later of them, so that one wrong field does not hide another.
 Source: the API pages of fal-ai/ltx23-trainer-v2, where every field is described.
 """
@@ -126,39 +126,47 @@ class TrainRequest(Form):
         return made
 
     training_data_url: Url = Field(
-        title="Training data", description="URL (https or s3) of the .zip archive of clips and captions."
+        title="Training data", description=".zip of clips and captions: an https://, s3:// or upload:// URL."
     )
     trigger_phrase: Phrase = Field(
-        "", title="Trigger phrase", description="Put in front of every caption; use it at inference, too."
+        "", title="Trigger phrase", description="Put in front of every caption; write it in your prompts, too."
     )
-    rank: Rank = Field(32, title="Rank", description="Capacity of the LoRA: 8, 16, 32, 64 or 128.")
+    rank: Rank = Field(
+        32, title="Rank", description="Width of the LoRA: 8, 16, 32, 64 or 128. File and memory grow with it."
+    )
     number_of_steps: int = Field(
         2000,
         ge=100,
         le=20000,
         title="Number of steps",
-        description="Optimisation steps, 100 to 20000. Billed per step.",
+        description="Optimisation steps, 100 to 20000, one clip each. Billed per step.",
     )
     learning_rate: float = Field(
-        0.0002, ge=1e-6, le=1, title="Learning rate", description="Size of an optimisation step, 0.000001 to 1."
+        0.0002,
+        ge=1e-6,
+        le=1,
+        title="Learning rate",
+        description="Size of the first step, 0.000001 to 1; it falls to a tenth. Lower it if a training diverges.",
     )
     audio_normalize: bool = Field(
-        True, title="Normalise audio", description="Bring every clip to the same peak loudness."
+        True, title="Normalise audio", description="Bring the sound of every clip to the same peak, -1 dBFS."
     )
     audio_preserve_pitch: bool = Field(
-        True, title="Preserve pitch", description="Keep the pitch where a clip's time is stretched."
+        True, title="Preserve pitch", description="Keep the pitch of clips that are slowed down; off: like a tape."
     )
     validation_negative_prompt: Prompt = Field(
-        NEGATIVE_PROMPT, title="Negative prompt", description="What previews are guided away from."
+        NEGATIVE_PROMPT, title="Negative prompt", description="What previews, not the training, are guided away from."
     )
     validation_frame_rate: FrameRate = Field(
-        24, title="Preview frame rate", description="Frames per second of previews, 8 to 60."
+        24,
+        title="Preview frame rate",
+        description="Frames per second of previews, 8 to 60; sound alone lasts at most 121.",
     )
     stg_scale: float = Field(
-        1.0, ge=0, le=3, title="STG scale", description="Spatio-temporal guidance of previews, 0 to 3."
+        1.0, ge=0, le=3, title="STG scale", description="Spatio-temporal guidance of previews, 0 (off) to 3."
     )
     debug_dataset: bool = Field(
-        False, title="Debug dataset", description="Also return an archive of the clips as the model saw them."
+        False, title="Debug dataset", description="Also return a .zip of the clips as the model saw them."
     )
 
     @property
@@ -219,7 +227,7 @@ class VideoTrainRequest(TrainRequest):
     )  # fmt: skip
 
     number_of_frames: Frames = Field(
-        89, title="Frames per clip", description="9 to 121; snapped down to the nearest 8k+1."
+        89, title="Frames per clip", description="Frames trained on per clip, 9 to 121; snapped down to 8k+1."
     )
     frame_rate: FrameRate = Field(
         24,
@@ -227,22 +235,34 @@ class VideoTrainRequest(TrainRequest):
         description="Target frames per second, 8 to 60; clips are retimed to it only with "
         "auto_scale_input, else each keeps its own.",
     )
-    resolution: Resolution = Field("medium", title="Resolution", description="Size of the training clips.")
-    aspect_ratio: AspectRatio = Field("1:1", title="Aspect ratio", description="Shape of the training clips.")
+    resolution: Resolution = Field(
+        "medium",
+        title="Resolution",
+        description="Size of clips: 16:9 is 512x288, 768x448 or 960x544; 1:1 is 512, 768 or 960.",
+    )
+    aspect_ratio: AspectRatio = Field(
+        "1:1", title="Aspect ratio", description="Width : height of clips; what lies over is cropped on both sides."
+    )
     auto_scale_input: bool = Field(
-        False, title="Auto-scale input", description="Retime clips to the frame rate and stretch short ones."
+        False,
+        title="Auto-scale input",
+        description="Retime clips to frame_rate and slow down short ones; off: skip them.",
     )
     split_input_into_scenes: bool = Field(
-        False, title="Split into scenes", description="Off for this mode: a true value is ignored with a warning."
+        False,
+        title="Split into scenes",
+        description="Not done here: true is ignored with a warning; split clips yourself.",
     )
     split_input_duration_threshold: float = Field(
         30.0, ge=1, le=60, title="Splitting threshold", description="Seconds above which a clip is split, 1 to 60."
     )
     validation_number_of_frames: Frames = Field(
-        89, title="Preview frames", description="9 to 121; snapped down to the nearest 8k+1."
+        89, title="Preview frames", description="Frames of a preview, 9 to 121; snapped down to 8k+1."
     )
-    validation_resolution: Resolution = Field("high", title="Preview resolution", description="Size of previews.")
-    validation_aspect_ratio: AspectRatio = Field("1:1", title="Preview aspect ratio", description="Shape of previews.")
+    validation_resolution: Resolution = Field(
+        "high", title="Preview resolution", description="Size of previews, as resolution."
+    )
+    validation_aspect_ratio: AspectRatio = Field("1:1", title="Preview aspect ratio", description="Width : height.")
 
     @property
     def bucket(self) -> Bucket:

@@ -1,4 +1,4 @@
-"""Settings of the installation, from the environment (prefix LTX_FLOWS_). The README's table is made from these."""
+"""Settings of the installation, from the environment (prefix LTX_FLOWS_). docs/settings.md is made from these."""
 
 import os
 from functools import lru_cache

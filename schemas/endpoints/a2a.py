@@ -34,6 +34,14 @@ def plan(request: AudioToAudio, bucket: Bucket) -> Plan:
     return Plan(audio=generate(Reference()))
 
 
+ABOUT = """
+The model sees a whole reference sound and learns to make its counterpart: the same phrase in another voice, a dry
+recording in a room, a sketch as a finished take. What both sounds of a pair have in common is what it learns to keep,
+what differs between them is what it learns to do; so every pair should differ in the same way.
+
+Reference and target begin together at 0 s. Sound alone is trained, and less than a fifth of the transformer is loaded.
+"""
+
 A2A = Endpoint(
     "/ic-lora/a2a",
     AudioToAudio,
@@ -41,5 +49,6 @@ A2A = Endpoint(
     plan,
     usd_per_step=Decimal("0.0023"),
     summary="Train an in-context LoRA that turns one sound into another.",
+    about=ABOUT,
     flow="a2a",
 )

@@ -32,7 +32,7 @@ class AudioExtendPrefix(AudioTrainRequest):
         ge=0.1,
         le=30,
         title="Prefix length",
-        description="Opening seconds given clean, 0.1 to 30; less than the clip length.",
+        description="Opening seconds given clean, 0.1 to 30; less than audio_duration_seconds.",
     )
     validation: list[AudioOpening] = Field(
         [], max_length=2, title="Previews", description="Up to two sounds to continue, to listen to during training."
@@ -112,6 +112,14 @@ def plan(request: AudioExtendPrefix, bucket: Bucket) -> Plan:
     return Plan(audio=generate(Prefix(steps=opening_steps(request.conditioning_seconds))))
 
 
+ABOUT = """
+The opening seconds of every sound are given clean; the model learns what comes after them: how a melody goes on, how a
+voice finishes its sentence, how a machine runs down. Afterwards you give the opening of a sound and a prompt, and the
+LoRA continues it in the manner of your clips.
+
+Sound alone is trained, and less than a fifth of the transformer is loaded.
+"""
+
 AUDIO_EXTEND_PREFIX = Endpoint(
     "/audio-extend-prefix",
     AudioExtendPrefix,
@@ -119,4 +127,5 @@ AUDIO_EXTEND_PREFIX = Endpoint(
     plan,
     usd_per_step=Decimal("0.0022"),
     summary="Train a LoRA that continues a sound forward in time.",
+    about=ABOUT,
 )

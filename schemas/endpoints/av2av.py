@@ -43,7 +43,7 @@ class VideoToVideo(ReferenceTrainRequest):
         ge=1,
         le=8,
         title="Reference downscale",
-        description="Makes the reference picture so many times smaller, "
+        description="Makes the reference picture so many times smaller along each side, "
         "1 to 8; width and height of clips and previews divided by it must be multiples of 32.",
     )
     reference_temporal_scale_factor: int = Field(
@@ -104,6 +104,15 @@ def plan(request: VideoToVideo, bucket: Bucket) -> Plan:
     return Plan(video=generate(scaled), audio=generate(Reference()))
 
 
+ABOUT = """
+The model sees a whole reference clip, picture and sound, and learns to make its counterpart: a scene in another style,
+a line drawing as a film, a rehearsal as a finished take. What both clips of a pair have in common is what it learns to
+keep, what differs between them is what it learns to do; so every pair should differ in the same way, and run in step.
+
+A reference may be smaller than the target (`reference_downscale_factor`) and hold fewer frames
+(`reference_temporal_scale_factor`): less memory and time, less detail. Both factors are in the LoRA's metadata.
+"""
+
 AV2AV = Endpoint(
     "/ic-lora/av2av",
     VideoToVideo,
@@ -111,5 +120,6 @@ AV2AV = Endpoint(
     plan,
     usd_per_step=Decimal("0.0068"),
     summary="Train an in-context LoRA that turns one clip, picture and sound, into another.",
+    about=ABOUT,
     flow="av2av",
 )

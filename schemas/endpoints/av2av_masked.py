@@ -35,6 +35,15 @@ def plan(request: MaskedVideoToVideo, bucket: Bucket) -> Plan:
     return Plan(video=generate(Mask(), Reference()), audio=generate(Reference()))
 
 
+ABOUT = """
+The model sees a reference clip, and the target outside of a mask; it learns to make the masked region, and all of the
+sound, after the reference: a garment changed, an object put in, a face spoken anew. What lies outside of the mask is
+given clean, so it is neither learned nor changed.
+
+Target and reference should run in step, and the mask should cover in every frame what differs between them: what
+differs outside of it cannot be learned.
+"""
+
 AV2AV_MASKED = Endpoint(
     "/av2av-masked",
     MaskedVideoToVideo,
@@ -42,4 +51,5 @@ AV2AV_MASKED = Endpoint(
     plan,
     usd_per_step=Decimal("0.0068"),
     summary="Train a LoRA that regenerates the masked region of a video, and its sound.",
+    about=ABOUT,
 )

@@ -42,10 +42,14 @@ class ExtendPrefix(VideoTrainRequest):
     """Train a LoRA that continues a video forward in time from its opening frames."""
 
     split_input_into_scenes: bool = Field(
-        True, title="Split into scenes", description="Split clips above the threshold into scenes before training."
+        True,
+        title="Split into scenes",
+        description="Split clips above the threshold at their cuts; each scene is a clip of its own.",
     )
     conditioning_frames: PrefixFrames = Field(
-        9, title="Prefix frames", description="Opening frames given clean: 9, 17, 25 ... 121, fewer than the clip has."
+        9,
+        title="Prefix frames",
+        description="Opening frames given clean: 9, 17, 25 ... 121; fewer than number_of_frames.",
     )
     with_audio: bool = Field(
         False, title="With audio", description="Continue the sound, too; every clip must then carry an audio track."
@@ -115,6 +119,15 @@ def plan(request: ExtendPrefix, bucket: Bucket) -> Plan:
     return Plan(video=generate(Prefix(steps=video_steps(request.conditioning_frames))), audio=sound)
 
 
+ABOUT = """
+The opening frames of every clip are given clean; the model learns what comes after them: how a movement goes on, how a
+character behaves, how the light changes. Afterwards you give an opening and a prompt, and the LoRA continues it in the
+manner of your clips. A longer opening tells the model more about the movement and leaves it less to learn.
+
+With `with_audio` the sound is continued, too, from the same opening, in time with the picture. Without it, sound in the
+clips is ignored and the previews are silent.
+"""
+
 EXTEND_PREFIX = Endpoint(
     "/extend-prefix",
     ExtendPrefix,
@@ -122,4 +135,5 @@ EXTEND_PREFIX = Endpoint(
     plan,
     usd_per_step=Decimal("0.0062"),
     summary="Train a LoRA that continues a video forward in time, optionally with its sound.",
+    about=ABOUT,
 )
