@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup tools demo serve deploy test test-long lint
+.PHONY: setup tools demo serve deploy docs test test-long lint
 
 setup: .venv/installed tools
 
@@ -29,6 +29,10 @@ serve: setup
 # work pool, deployments and the watch over heartbeats, on the Prefect server of PREFECT_API_URL
 deploy: setup
 	$(BIN)/ltx-flows deploy
+
+# the documents as a site in site/; a link that leads nowhere fails
+docs: setup
+	$(BIN)/mkdocs build --strict
 
 lint: setup
 	$(BIN)/ruff format --check .
