@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from schemas.form_order import FIRST, LAST, PREVIEW_FIELDS, SOUND_FIELDS, VIDEO_FIELDS, VIDEO_PREVIEW_FIELDS
+from schemas.form import FIRST, LAST, PREVIEW_FIELDS, SOUND_FIELDS, VIDEO_FIELDS, VIDEO_PREVIEW_FIELDS
 from schemas.media import FRAME_COUNTS, LEAST_SECONDS, Bucket, FitOptions, ShorterPreview
 from schemas.request import NEVER_SPLIT, TrainRequest, VideoTrainRequest
 from schemas.units import LONGEST_PREVIEW_FRAMES, snap_frames

@@ -8,11 +8,21 @@ Source: the API pages of fal-ai/ltx23-trainer-v2, where every field is described
 import re
 from typing import Annotated, Any, ClassVar, Literal, LiteralString
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
-from schemas.form_order import FIRST, LAST, PREVIEW_FIELDS, SOUND_FIELDS, VIDEO_FIELDS, VIDEO_PREVIEW_FIELDS, in_order
+from schemas.form import (
+    FIRST,
+    FOLDED,
+    LAST,
+    PREVIEW_FIELDS,
+    SOUND_FIELDS,
+    VIDEO_FIELDS,
+    VIDEO_FOLDED,
+    VIDEO_PREVIEW_FIELDS,
+    Form,
+    OrderedForm,
+)
 from schemas.media import FRAME_COUNTS, Bucket, FitOptions, Modality, Picture, Role
 from schemas.plan import Track
 from schemas.rejections import Loc
@@ -76,15 +86,6 @@ Phrase = Annotated[str, Field(max_length=1000), AfterValidator(_no_controls)]
 Prompt = Annotated[str, Field(max_length=10_000), AfterValidator(_no_controls)]
 
 
-class Form(BaseModel):
-    """A box of the run form: unknown keys are refused, not ignored.
-
-    Defaults are validated, too: a rule between fields also holds where one of them was left at its default.
-    """
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, validate_default=True)
-
-
 class ValidationSample(Form):
     """What one preview is generated from."""
 
@@ -102,28 +103,11 @@ class ValidationSample(Form):
         return tuple((track, getattr(self, field), (*where, field)) for track, field in fields)
 
 
-class TrainRequest(Form):
-    """What every endpoint accepts.
-
-    Forms show the fields that matter first. Only their schemas have that order: values are checked, kept and hashed in
-    the order in which they are declared, where a rule between fields stands on the later one. `folded`: fields whose
-    defaults suit most people, so that a form may fold them away; `unused`: fields that are accepted, because the hosted
-    endpoints accept them, and never have an effect in this mode.
-    """
+class TrainRequest(OrderedForm):
+    """What every endpoint accepts."""
 
     form_order: ClassVar[tuple[str, ...]] = (*FIRST, *SOUND_FIELDS, *PREVIEW_FIELDS, *LAST)
-    folded: ClassVar[tuple[str, ...]] = (
-        "learning_rate", "audio_normalize", "audio_preserve_pitch", "validation_negative_prompt",
-        "validation_frame_rate", "stg_scale", "debug_dataset",
-    )  # fmt: skip
-    unused: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        made = handler(schema)
-        form = handler.resolve_ref_schema(made)
-        form["properties"] = in_order(form["properties"], cls.form_order)
-        return made
+    folded: ClassVar[tuple[str, ...]] = FOLDED
 
     training_data_url: Url = Field(
         title="Training data", description=".zip of clips and captions: an https://, s3:// or upload:// URL."
@@ -221,10 +205,7 @@ class VideoTrainRequest(TrainRequest):
     """What every endpoint that trains on video accepts."""
 
     form_order = (*FIRST, *VIDEO_FIELDS, *SOUND_FIELDS, *VIDEO_PREVIEW_FIELDS, *PREVIEW_FIELDS, *LAST)
-    folded: ClassVar[tuple[str, ...]] = (
-        *TrainRequest.folded, "frame_rate", "split_input_into_scenes", "split_input_duration_threshold",
-        "validation_number_of_frames", "validation_resolution", "validation_aspect_ratio",
-    )  # fmt: skip
+    folded = (*FOLDED, *VIDEO_FOLDED)
 
     number_of_frames: Frames = Field(
         89, title="Frames per clip", description="Frames trained on per clip, 9 to 121; snapped down to 8k+1."

@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.endpoints import ENDPOINTS
-from schemas.form_order import VIDEO_FIELDS, VIDEO_PREVIEW_FIELDS
+from schemas.form import VIDEO_FIELDS, VIDEO_PREVIEW_FIELDS
 
 FIRST, AMONG_FIRST = ["training_data_url", "trigger_phrase"], ["number_of_steps", "rank", "validation"]
 
