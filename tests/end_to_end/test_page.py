@@ -55,6 +55,8 @@ def test_a_training_is_asked_for_and_seen_to_finish_in_the_browser(page, service
     train(page)
     page.locator(".badge.finished, .badge.failed, .badge.rejected").wait_for(timeout=1000 * WAIT_SECONDS)
     assert page.locator(".badge.finished").count() == 1, page.inner_text("main")
+    curve = page.request.get(f"{page.url}/pictures/loss-curve")  # as Prefect has it
+    assert (curve.status, curve.headers["content-type"]) == (200, "image/svg+xml")
     if requests[name]["validation"]:
         assert page.locator("video, audio").first.evaluate(PLAY) > 0
     with page.expect_download() as fetched:
