@@ -57,7 +57,9 @@ def tell_samples(result: TrainingResult) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def run_or_continue(flow: Flow[..., Any], request: TrainRequest, note: Unfinished, name: str) -> State[Any]:
+def run_or_continue(
+    flow: Flow[..., Any], request: TrainRequest, note: Unfinished, name: str | None = None
+) -> State[Any]:
     """Run the flow to its end.
 
     Prefect keeps a run's parameters, so its copy of the request has no secrets in its URLs. A run that Prefect has lost

@@ -77,6 +77,7 @@ def test_retry_after_mending_the_data_at_the_same_url_completes(site, tmp_path, 
         "loss_curve.svg",
     )
     assert "random weights" in result.warnings[0]
+    capsys.readouterr()
     tell_samples(result)
     told = capsys.readouterr().err
     assert told.startswith("2 samples trained on, 0 skipped, 0 of those kept with a warning; dataset_report.json says")

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from decimal import Decimal
 
 import pytest
 
@@ -61,7 +62,9 @@ def test_where_no_browser_could_open_a_file_its_place_is_told(tmp_path):
 
 
 def test_the_bill_and_what_has_to_be_known_first_are_shown():
-    result = TrainingResult(lora_file=FILE, config_file=FILE, dataset_report=FILE, billing=Billing.of(100, "0.0062"))
+    result = TrainingResult(
+        lora_file=FILE, config_file=FILE, dataset_report=FILE, billing=Billing.of(100, Decimal("0.0062"))
+    )
 
     def draw():
         warning_card(("its previews are noise",))
