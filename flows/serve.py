@@ -110,7 +110,7 @@ def _serve(serving: Serving, door: socket.socket, alone: bool, out: TextIO) -> N
 
 def _deploy() -> None:
     """Deploy in another process, which imports torch to read the flows: this one lives long."""
-    command = [sys.executable, "-m", "flows.hosting.deployments", "process"]
+    command = [sys.executable, "-P", "-m", "flows.hosting.deployments", "process"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEPLOY_SECONDS, check=False)
     if done.returncode:
         raise ServerUnavailable(f"the deployments could not be made: {done.stderr.strip().splitlines()[-1]}")

@@ -32,7 +32,7 @@ from flows.hosting.queues import make_queues
 from flows.hosting.renaming import move, retired
 from tasks.storage.store import key_of
 
-PREFECT_YAML = Path(__file__).parents[2] / "prefect.yaml"
+NAME = "prefect.yaml"
 PLACES = ("LTX_FLOWS_STORE", "LTX_FLOWS_OUTPUTS", "LTX_FLOWS_DATABASE_URL")
 POOL_TYPES = ("process", "docker", "kubernetes")  # names in `definitions`, and Prefect's
 FORMER_LIMIT = 8  # of runs per endpoint, until its leases were found to end runs when the server starts again
@@ -198,7 +198,13 @@ def _plain(schedule: DeploymentScheduleCreate | DeploymentSchedule) -> dict[str,
 
 
 def _content() -> dict[str, Any]:
-    return dict(yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8")))
+    return dict(yaml.safe_load(prefect_yaml().read_text(encoding="utf-8")))
+
+
+def prefect_yaml() -> Path:
+    """The file beside this one in an installed package, where setup.py puts it; in a checkout the one at its top."""
+    installed = Path(__file__).with_name(NAME)
+    return installed if installed.is_file() else Path(__file__).parents[2] / NAME
 
 
 def _overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Keeper:
         self.door, port = _usual_port(folder / "port")
         self.url = f"http://127.0.0.1:{port}/api"
         self.environment = os.environ | prefect_environment() | _server_environment(folder, port, self.url)
-        self.command = [sys.executable, "-m", "flows.hosting.prefect_app", str(port)]
+        self.command = [sys.executable, "-P", "-m", "flows.hosting.prefect_app", str(port)]
         self.server = self._start()
 
     def keep(self) -> None:

@@ -159,7 +159,7 @@ def _start(folder: Path) -> str:
     _check_database()
     (folder / "url").unlink(missing_ok=True)
     with (folder / "server.log").open("a") as log:
-        command = [sys.executable, "-m", "flows.hosting.keeper", str(folder)]
+        command = [sys.executable, "-P", "-m", "flows.hosting.keeper", str(folder)]
         keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and keeper.poll() is None:

@@ -59,7 +59,7 @@ def _keep_working(pool: str, log_file: Path, recover: Callable[[], object], stop
 
 def _start(pool: str, log_file: Path) -> subprocess.Popen[bytes]:
     """Start the worker bound to this process, and out of reach of the terminal's Ctrl-C."""
-    worker = [sys.executable, "-m", "flows.bound", "prefect", "worker", "start"]
+    worker = [sys.executable, "-P", "-m", "flows.bound", "prefect", "worker", "start"]
     command = [*worker, "--type", "process", "--pool", pool, "--name", worker_name(), "--limit", "1"]
     with log_file.open("ab") as file:
         return subprocess.Popen(

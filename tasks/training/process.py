@@ -59,8 +59,8 @@ def train_in_child(job: Job, on_event: Told) -> list[Event]:
 
 
 def command(path: Path) -> list[str]:
-    """Command line of the training process."""
-    return [sys.executable, "-m", "tasks.training", str(path)]
+    """Command line of the training process, for which a folder `models` of the working folder is not ours (-P)."""
+    return [sys.executable, "-P", "-m", "tasks.training", str(path)]
 
 
 def _run(job: Job, on_event: Told) -> list[Event]:

@@ -310,6 +310,10 @@ def test_data_that_is_wrong_ends_the_run_with_422_and_costs_nothing(runs):
     assert sorted(row["endpoint"] for row in rows) == sorted(GOOD)
 
 
+def test_a_run_says_loudly_that_the_base_model_has_random_weights(runs):
+    assert "ltx-flows: RANDOM WEIGHTS: the base model `tiny`" in runs["all"]["extend-prefix"][2]
+
+
 @pytest.mark.long
 def test_a_base_model_that_is_not_there_is_one_line_that_says_what_to_do(runs):
     folder = runs["folder"]

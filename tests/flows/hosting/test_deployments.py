@@ -66,7 +66,7 @@ def test_the_example_schedule_is_off_until_somebody_turns_it_on_and_then_stays_o
 
 
 def test_a_process_run_ends_with_its_worker(client, names):
-    command = "python -m flows.bound prefect.engine"
+    command = "python -P -m flows.bound prefect.engine"
     assert {entry.job_variables["command"] for entry in client.read_deployments()} == {command}
 
 
