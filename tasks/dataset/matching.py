@@ -94,7 +94,8 @@ def _place(file: MediaFile, layout: Layout) -> _Placed | UnsupportedFile:
         return UnsupportedFile(file.name, layout.modality, slot.extensions, f"{kind} not taken {whose}")
     base = path.stem[: len(path.stem) - len(slot.suffix)]
     if not base:
-        return UnsupportedFile(file.name, layout.modality, formats, f"it has no name before {slot.suffix}")
+        reason = f"it has no name before {slot.suffix}; rename it to <name>{path.name}"
+        return UnsupportedFile(file.name, layout.modality, formats, reason)
     folder = str(path.parent)
     if layout.folders_distinguish:  # two formats of one name are two samples, too, and share a caption
         return _Placed(_Key(folder, path.name), base, slot, file)

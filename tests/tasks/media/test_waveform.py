@@ -99,7 +99,9 @@ def test_a_stretched_sound_has_exactly_its_length(tmp_path, preserve_pitch):
 def test_without_rubberband_a_stretch_at_pitch_says_what_to_install(tmp_path, monkeypatch):
     path = clips.tone(tmp_path / "a.wav", 1.0)
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(MissingTool, match="rubberband is not installed; type: apt-get install rubberband-cli"):
+    with pytest.raises(
+        MissingTool, match="rubberband is not installed; type: apt-get install rubberband-cli, or set audio_preserve"
+    ):
         decode_audio(path, window(0.0, 1.0, stretch=1.5), RATE)
 
 
