@@ -18,6 +18,7 @@ from tests.support.clips import ffmpeg, tone, video, zipped
 pytestmark = pytest.mark.slow(seconds=110)
 
 OUTPUTS = {"lora_file", "config_file", "video", "audio", "debug_dataset", "dataset_report", "billing"}
+OUTPUTS |= {"loss_curve", "samples", "warnings"}
 BOTH_STREAMS = {
     f"{attention}.{projection}"
     for attention in ("attn1", "attn2", "audio_attn1", "audio_attn2", "audio_to_video_attn", "video_to_audio_attn")
@@ -157,7 +158,8 @@ def test_runs_on_one_home_share_its_server(runs):
 def test_the_document_has_the_documented_outputs(runs, name):
     result = runs[name]
     assert result.keys() == OUTPUTS
-    files = [file for key, file in result.items() if file and key != "billing"]
+    files = [file for key, file in result.items() if file and key not in ("billing", "samples", "warnings")]
+    assert result["samples"]["kept"] > 0 and "random weights" in result["warnings"][0]
     assert all(file.keys() == {"url", "content_type", "file_name", "file_size"} for file in files)
     assert all(path_of(file).stat().st_size == file["file_size"] for file in files)
 

@@ -8,6 +8,8 @@ from flows.hosting.deployments import deploy
 from flows.hosting.notifications import BLOCK, NOTIFY, check_notify_url, notify
 from schemas.errors import LtxFlowsError
 
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise uses it
+
 
 def told(client):
     """The URL that the automation's own block holds."""
