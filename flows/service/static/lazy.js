@@ -7,5 +7,5 @@ const seen = new IntersectionObserver(entries => {
     target.load();
     seen.unobserve(target);
   }
-});
+}, { rootMargin: "400px" });
 for (const player of document.querySelectorAll("[data-lazy]")) seen.observe(player);
