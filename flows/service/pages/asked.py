@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from flows.service.pages.form import names_of
 from flows.service.register import Entry
 from schemas.endpoints import ENDPOINTS
 from schemas.redaction import without_secrets
@@ -81,7 +82,7 @@ def to_ask_again(entry: Entry) -> tuple[dict[str, Any], list[str]]:
 def _ordered(entry: Entry) -> list[tuple[str, Any]]:
     body = without_secrets(entry.body)
     endpoint = ENDPOINTS.get(entry.endpoint)
-    order = [name for name in endpoint.request.model_fields if name in body] if endpoint else []
+    order = [name for name in names_of(endpoint.request) if name in body] if endpoint else []
     return [(name, body[name]) for name in dict.fromkeys([*order, *body])]
 
 

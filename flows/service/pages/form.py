@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from schemas.rejections import TRAINING_DATA
@@ -81,6 +82,12 @@ def form_of(request: type[TrainRequest]) -> Form:
         tuple(field for field in fields if field.name not in folded),
         tuple(field for field in fields if field.name in folded),
     )
+
+
+@lru_cache(maxsize=64)
+def names_of(request: type[TrainRequest]) -> tuple[str, ...]:
+    """All fields of a kind of request, in the order in which forms show them."""
+    return tuple(request.model_json_schema()["properties"])
 
 
 def fill(fields: Iterable[Field], values: Mapping[str, Any]) -> tuple[Field, ...]:
