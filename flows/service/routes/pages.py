@@ -66,6 +66,7 @@ async def one(request: Request, request_id: str, owner: Owner) -> HTMLResponse:
         curve=await curve_of(request, entry) if entry.code == 200 else None,
         faults=outcome.faults(entry),
         billing=(entry.answer or {}).get("billing") if entry.code == 200 else None,
+        warnings=(entry.answer or {}).get("warnings") if entry.code == 200 else None,
         prefect=await run_in_threadpool(prefect_link, request, entry.run_id),
         others=[other for other in others if other.id != entry.id],
         stream=f"{APP}/requests/{entry.id}/status/stream?logs=1",

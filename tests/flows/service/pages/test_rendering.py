@@ -2,8 +2,11 @@
 
 import asyncio
 
+from flows.service import register
+from flows.service.auth import ANYBODY
 from flows.service.pages import rendering
-from tests.support.service_app import api
+from flows.service.register import entry_of
+from tests.support.service_app import BASE, BODY, RESULT, api
 
 WORDS = {"Accept": "text/html"}
 
@@ -45,6 +48,13 @@ def test_browsers_ask_whether_a_script_has_changed():
     again = asked("/static/form.js", {"If-None-Match": first.headers["etag"]})
     assert (first.headers["content-type"], again.status_code) == ("text/javascript; charset=utf-8", 304)
     assert "no-cache" in first.headers["cache-control"]
+
+
+def test_what_whoever_judges_a_result_must_know_stands_on_its_page():
+    entry, _ = register.add(entry_of("extend-prefix", BODY, owner=ANYBODY, origin=BASE))
+    told = RESULT | {"warnings": ["the base model has random weights"]}
+    register.change(entry.id, code=200, answer=told, ended_at=entry.submitted_at)
+    assert "the base model has random weights" in asked(f"/history/{entry.id}").text
 
 
 def test_people_are_told_on_a_page_what_is_not_here_and_programs_in_json():
