@@ -8,6 +8,7 @@ from flows.service.pages.form import names_of
 from flows.service.register import Entry
 from schemas.endpoints import ENDPOINTS
 from schemas.redaction import without_secrets
+from schemas.request import TrainRequest
 
 Told = tuple[str, str, str]  # a field's name, its title and its value
 
@@ -82,7 +83,8 @@ def to_ask_again(entry: Entry) -> tuple[dict[str, Any], list[str]]:
 def _ordered(entry: Entry) -> list[tuple[str, Any]]:
     body = without_secrets(entry.body)
     endpoint = ENDPOINTS.get(entry.endpoint)
-    order = [name for name in names_of(endpoint.request) if name in body] if endpoint else []
+    form: type[TrainRequest] | None = endpoint.request if endpoint else None
+    order = [name for name in names_of(form) if name in body] if form else []
     return [(name, body[name]) for name in dict.fromkeys([*order, *body])]
 
 
