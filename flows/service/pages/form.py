@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Literal
 
 from schemas.rejections import TRAINING_DATA
@@ -84,7 +83,6 @@ def form_of(request: type[TrainRequest]) -> Form:
     )
 
 
-@lru_cache(maxsize=64)
 def names_of(request: type[TrainRequest]) -> tuple[str, ...]:
     """All fields of a kind of request, in the order in which forms show them."""
     return tuple(request.model_json_schema()["properties"])
