@@ -49,3 +49,11 @@ def test_no_file_and_no_function_grows_beyond_what_can_be_read(path):
     functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     long = {node.name for node in functions if node.end_lineno - node.lineno + 1 > MOST_LINES_OF_A_FUNCTION}
     assert long == set()
+
+
+def test_files_of_tests_and_benchmarks_are_no_longer_either():
+    files = [path for room in ("tests", "benchmarks") for path in (ROOT / room).rglob("*.py")]
+    long = [
+        path for path in files if "node_modules" not in path.parts and len(path.read_text().splitlines()) > MOST_LINES
+    ]
+    assert len(files) > 100 and long == []

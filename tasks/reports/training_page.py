@@ -90,7 +90,7 @@ class TrainingPage:
         """Show one frame of a preview; the reason why that failed, or nothing."""
         with temporary_folder() as folder:
             picture = folder / "still.png"
-            command = [sys.executable, "-m", "tasks.training.still", self.base, str(preview.path), str(picture)]
+            command = [sys.executable, "-P", "-m", "tasks.training.still", self.base, str(preview.path), str(picture)]
             hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
             with subprocess.Popen(
                 command, env=hidden, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

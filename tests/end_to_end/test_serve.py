@@ -3,12 +3,8 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
-import threading
-import zipfile
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -17,14 +13,14 @@ import psutil
 import pytest
 import soundfile
 from safetensors import safe_open
-from safetensors.torch import load_file
 
-from flows.endpoints import FLOWS
 from schemas.endpoints import ENDPOINTS
-from tests.support.browser import CHROMIUM, Browser
+from tests.support.browser import CHROMIUM
 from tests.support.clips import zipped
-from tests.support.requests import FRAMES, HEIGHT, WIDTH, small_requests
-from tests.support.service import Receiver, Service, small_request, until
+from tests.support.hostile import HOSTILE, Page, answers, as_nobody
+from tests.support.made import debugged, film, moved
+from tests.support.requests import FRAMES, HEIGHT, WIDTH
+from tests.support.service import Receiver, until
 from tests.support.sweeps import swept
 
 pytestmark = [pytest.mark.slow(seconds=220), pytest.mark.timeout(600)]
@@ -35,44 +31,6 @@ needs_node = pytest.mark.skipif(
     reason="the JavaScript client is not installed: npm ci --prefix tests/clients",
 )
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("service")
-
-
-@pytest.fixture(scope="module")
-def request_body(folder):
-    (folder / "files").mkdir()
-    return small_request(folder / "files")
-
-
-@pytest.fixture(scope="module")
-def killed(folder, request_body, prefect_database):
-    """A service killed while one request trained and one waited; and the requests."""
-    prefect_database.copy_to(folder / "home" / "prefect")
-    service = Service(folder / "home", folder / "files")
-    try:
-        requests = [service.submit("audio-extend-prefix", request_body) for _ in range(2)]
-        until(service.trains)
-        service.kill()
-        yield service, requests
-    finally:
-        service.stop()
-
-
-@pytest.fixture(scope="module")
-def service(killed, request_body):
-    """The same one, started again, when both have ended."""
-    service, requests = killed
-    until(lambda: service.processes() == [])
-    service.start()
-    service.runs = [service.finished(request) for request in requests]
-    service.results = [service.result(request) for request in requests]
-    service.body = request_body
-    service.unheard = service.cancelling("audio_extend_prefix", request_body)  # looked at below, much later
-    return service
 
 
 def test_killed_it_leaves_no_process_behind(killed):
@@ -120,44 +78,6 @@ def test_its_certificate_is_what_it_says_to_trust(service):
 def test_a_second_one_on_the_same_home_is_refused(service):
     second = service.again()
     assert (second.returncode, "runs already" in second.stderr) == (1, True)
-
-
-@pytest.fixture(scope="module")
-def browser(service):
-    if CHROMIUM is None:
-        yield None
-        return
-    with Browser(service) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def forms():
-    """What each run form says."""
-    return {}
-
-
-@pytest.fixture(scope="module")
-def trained(request, service, browser, forms):
-    """A finished run of every endpoint that a test names, each started by its form where there is a browser."""
-    (service.files / "small").mkdir()
-    here = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
-    asked = {item.callspec.params.get("name") for item in here}
-    requests = {name: body for name, body in small_requests(service.files / "small").items() if name in asked}
-    started = {}
-    for name, body in requests.items():
-        if browser is None:
-            started[name] = service.start_run(FLOWS[name].fn.__name__, {"request": body})
-            continue
-        browser.form(name)
-        browser.fill(ENDPOINTS[name].request, body)
-        forms[name] = browser.said(name)
-        started[name] = browser.submit()
-    runs = {name: service.finished(run_id) for name, run_id in started.items()}
-    for name, run in runs.items():
-        assert ENDPOINTS[name].read(run["parameters"]["request"]) == ENDPOINTS[name].read(requests[name])
-        assert run["state"]["name"] == "Completed", run["state"]
-    return runs
 
 
 @needs_chromium
@@ -214,21 +134,6 @@ def test_a_triplet_trains_end_to_end_and_keeps_what_is_black(service, trained, n
     assert np.abs(source[:, :, kept] - shown[:, :, kept]).mean() < 6  # H.264 on the same pixels
     assert np.abs(source[:, :, new] - shown[:, :, new]).mean() > 20
     assert np.abs(source - reference).mean() > 10
-
-
-def moved(made):
-    tensors = load_file(made / "lora.safetensors")
-    return all(tensor.any() for key, tensor in tensors.items() if ".lora_B." in key)
-
-
-def debugged(made):
-    return set(zipfile.ZipFile(made / "debug_dataset.zip").namelist())
-
-
-def film(path, frames, width):
-    command = ["ffmpeg", "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    raw = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.uint8)
-    return raw.reshape(frames, -1, width, 3).astype(int)
 
 
 @needs_chromium
@@ -337,23 +242,6 @@ def test_another_account_of_the_machine_gets_nothing_from_the_server_that_was_st
     assert as_nobody(tries) == [401, 401, 401, 401, "closed"]
 
 
-def as_nobody(doing):
-    """What a process of another account finds."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
-        os.write(writing, json.dumps(doing()).encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as told:
-        found = told.read()
-    os.waitpid(child, 0)
-    return json.loads(found)
-
-
 def test_its_home_is_its_owners_alone(service):
     assert service.home.stat().st_mode & 0o777 == 0o700
     assert (service.home / "server" / "password").stat().st_mode & 0o777 == 0o600
@@ -366,27 +254,6 @@ def test_it_listens_for_this_machine_alone(service):
     port = f":{int(address.rpartition(':')[2]):04X}"
     listening = {line.split()[1].partition(":")[0] for line in table if line.split()[1].endswith(port)}
     assert listening == {"0100007F"}
-
-
-HOSTILE = """<!doctype html><title>hostile</title><script>
-async function attack(prefect, api, deployment, request) {
-  const told = [];
-  const send = async (url, options) => {
-    try { const answer = await fetch(url, options); told.push(answer.type === "opaque" ? "opaque" : answer.status); }
-    catch { told.push("refused"); }
-  };
-  const text = { "Content-Type": "text/plain" }, json = { "Content-Type": "application/json" };
-  const flow = JSON.stringify({ parameters: { request }, job_variables: { command: "touch /tmp/pwned" } });
-  for (const mode of ["no-cors", "cors"]) {
-    const headers = mode === "cors" ? json : text;
-    const create = `${prefect}/api/deployments/${deployment}/create_flow_run`;
-    await send(create, { method: "POST", mode, headers, body: flow });
-    await send(`${api}/extend-prefix`, { method: "POST", mode, headers, body: JSON.stringify(request) });
-  }
-  await send(`${prefect}/api/flow_runs/count`, { method: "POST", mode: "cors", headers: json, body: "{}" });
-  return told;
-}
-</script>"""
 
 
 @needs_chromium
@@ -420,38 +287,6 @@ def test_a_prefect_server_that_dies_is_started_again_at_the_same_address(service
     until(lambda: answers(f"{service.prefect}/health"))
     assert service.ask("flow_runs/count", {}) == before
     assert service.result(service.submit("audio-extend-prefix", service.body)).status_code == 200
-
-
-def answers(url):
-    try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
-        return False
-
-
-class Page:
-    """A page on another port."""
-
-    def __init__(self, content):
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(200)
-                self.send_header("Content-Type", "text/html")
-                self.end_headers()
-                self.wfile.write(content.encode())
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever).start()
-        return f"http://127.0.0.1:{self.server.server_port}/"
-
-    def __exit__(self, *error):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 def test_a_run_that_nobody_heard_being_cancelled_is_cancelled_all_the_same(service):

@@ -162,12 +162,3 @@ def test_a_cancelled_request_whose_run_was_not_heard_of_is_cancelled_until_it_en
         return answer.status_code, (await service.get(request)).json()["error_type"]
 
     assert two(cancel, Deaf()) == (202, "request_cancelled")
-
-
-# --- starting -----------------------------------------------------------------------------------------------------
-
-
-# --- what clients say of their patience ---------------------------------------------------------------------------
-
-
-# --- fal.run ------------------------------------------------------------------------------------------------------

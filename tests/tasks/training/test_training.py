@@ -131,6 +131,3 @@ def test_the_process_ends_when_its_parent_does(latents, tmp_path):
     )
     process.stdin.close()
     assert process.wait(60) == 1
-
-
-# --- a process that hangs, a device that fails ---------------------------------------------------------------------
