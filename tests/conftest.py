@@ -38,6 +38,18 @@ def home(tmp_path, monkeypatch):
     settings.cache_clear()
 
 
+@pytest.fixture
+def setting(monkeypatch):
+    """Change settings for one test, by their names."""
+
+    def put(**values):
+        for name, value in values.items():
+            monkeypatch.setenv(f"LTX_FLOWS_{name.upper()}", str(value))
+        settings.cache_clear()
+
+    return put
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint():
     """One S3 server for all tests of a session."""

@@ -4,19 +4,13 @@ import pytest
 
 from flows import doctor
 from flows.doctor import examine
-from schemas.settings import settings
 
 
 @pytest.fixture
-def setting(monkeypatch, tmp_path):
+def setting(setting, monkeypatch, tmp_path):
+    """The same, on a machine to which nothing of the Hub has come."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-
-    def to(**values):
-        for name, value in values.items():
-            monkeypatch.setenv(f"LTX_FLOWS_{name}", str(value))
-        settings.cache_clear()
-
-    return to
+    return setting
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from schemas.endpoints import ENDPOINTS
 from schemas.errors import LedgerUnavailable
 from schemas.redaction import for_clients
 from schemas.rejections import MOST_FAULTS, RequestRejected
-from schemas.settings import settings
 from tests.support.service_app import APP, BASE, BODY, JSON, api
 
 
@@ -30,16 +29,6 @@ def asked(method="POST", path=f"{APP}/extend-prefix", **headers):
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     content = json.dumps(BODY) if method in ("POST", "PUT") else None
     return through(lambda service: service.http.request(method, path, content=content, headers=JSON | named))
-
-
-@pytest.fixture
-def setting(monkeypatch):
-    def put(**values):
-        for name, value in values.items():
-            monkeypatch.setenv(f"LTX_FLOWS_{name.upper()}", value)
-        settings.cache_clear()
-
-    return put
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\x1bb", "\x7f", "\x85"])

@@ -20,16 +20,6 @@ def keys(setting):
     return setting
 
 
-@pytest.fixture
-def setting(monkeypatch):
-    def put(**values):
-        for name, value in values.items():
-            monkeypatch.setenv(f"LTX_FLOWS_{name.upper()}", value)
-        settings.cache_clear()
-
-    return put
-
-
 async def sign_in(service, key="first", then="/"):
     return await service.http.post("/sign-in", data={"key": key, "then": then}, headers=FORM | HERE)
 
