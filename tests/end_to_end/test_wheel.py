@@ -131,7 +131,8 @@ def test_serve_and_deploy_work_from_the_wheel(ltx_flows, home):
             "PREFECT_API_AUTH_STRING": f"ltx:{(home / 'server' / 'password').read_text()}",
         }
         code, out, err = finished(ltx_flows("deploy", **reached))
-        names = [f"{name.replace('/', '-')}/prod" for name in ENDPOINTS]
+        flows = [name.replace("/", "-") for name in ENDPOINTS]
+        names = [f"{flow}/{flow}" for flow in flows]
         assert (code, sorted(out.split())) == (0, sorted(names)), err[-2000:]
         time.sleep(1)
         serving.send_signal(signal.SIGINT)
