@@ -122,7 +122,7 @@ Hosts = Annotated[
 Origins = Annotated[
     str,
     _list(
-        re.compile(r"https?://(?:[\w-]+(\.[\w-]+)*\.?|\[[0-9a-fA-F:]+\])(:\d+)?").fullmatch,
+        re.compile(r"https?://(?:[\w-]+(\.[\w-]+)*\.?|\[[0-9a-fA-F:]+\])(:\d+)?/?").fullmatch,
         "origins such as https://studio.example.org, without a path, separated by commas",
     ),
 ]

@@ -72,14 +72,14 @@ class Step(Task[P, R]):
 
     says: Callable[[Any], str]
 
-    def __call__(self, *arguments: P.args, **more: P.kwargs) -> R:  # type: ignore[override]  # never asked for states
+    def __call__(self, *arguments: P.args, **more: P.kwargs) -> R:  # type: ignore[override]
         worked: list[str] = []
         mark = WORKED.set(worked)
         try:
             result = super().__call__(*arguments, **more)
         finally:
             WORKED.reset(mark)
-        if FlowRunContext.get():
+        if FlowRunContext.get() and not isinstance(result, State):  # a caller that asks for the state looks itself
             self._tell(result, reused=not worked)
         return result
 
@@ -112,11 +112,14 @@ def saying_what_is_reused() -> Iterator[None]:
 def told_step(
     name: str, says: Callable[[Any], str], *, device: bool = False, **options: Any
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a function a step under a cache key of its own; its tags are its name, and `gpu` where it may use one."""
+    """Make a function a step under a cache key of its own, tagged `gpu` where it may use one.
+
+    No step is tagged with its name: the first step of each new set of tags waits two seconds for Prefect's limits.
+    """
 
     def made(work: Callable[P, R]) -> Task[P, R]:
         whole: dict[str, Any] = {"task_run_name": name, "persist_result": True, "result_serializer": AS_JSON} | options
-        tags = [name.replace(" ", "-"), *(["gpu"] if device else [])]
+        tags = ["gpu"] if device else []
         step: Step[P, R] = Step(fn=_noting(work), name=name, tags=tags, retry_condition_fn=worth_retrying, **whole)
         step.says = says
         return step
@@ -139,7 +142,7 @@ def step(
     artifacts that its result names are in use from then on.
 
     Args:
-        name: of the step, in its key, its log and its tags.
+        name: of the step, in its key and its log.
         version: of what it makes.
         says: what it did, in a line, from its result.
         retry_delay_seconds: before each further try.
@@ -180,7 +183,6 @@ def effect(name: str, retry_delay_seconds: list[float]) -> Callable[[Callable[P,
     """
     return task(
         task_run_name=name,
-        tags=[name.replace(" ", "-")],
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=len(retry_delay_seconds),

@@ -95,7 +95,7 @@ def _name_of(url: str) -> str:
 
 @lru_cache(maxsize=8)
 def _origins(allowed: str) -> frozenset[str]:
-    return frozenset(each.strip().rstrip("/").lower() for each in allowed.split(",")) - {"", "null", "*"}
+    return frozenset(each.strip().rstrip("/").lower() for each in allowed.split(",")) - {""}
 
 
 @lru_cache(maxsize=8)

@@ -52,6 +52,7 @@ def installed(wheel, tmp_path_factory):
     site = Path(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
     (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"])  # its own .pth files are not read
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet"]
+    pip += ["--ignore-installed"]  # our own environment has it, too
     subprocess.run([*pip, str(wheel)], check=True, timeout=SECONDS)
     return folder / "bin"
 

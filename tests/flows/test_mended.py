@@ -73,14 +73,14 @@ def test_retry_after_mending_the_data_at_the_same_url_completes(site, tmp_path, 
     result = tried(run, request).result()
     assert isinstance(result, TrainingResult)
     assert (result.samples.model_dump(), result.loss_curve.file_name) == (
-        {"kept": 2, "skipped": 0, "warned": 0},
+        {"kept": 2, "skipped": 0, "warned": 2},
         "loss_curve.svg",
     )
     assert "random weights" in result.warnings[0]
     capsys.readouterr()
     tell_samples(result)
     told = capsys.readouterr().err
-    assert told.startswith("2 samples trained on, 0 skipped, 0 of those kept with a warning; dataset_report.json says")
+    assert told.startswith("2 samples trained on, 0 skipped, 2 of those kept with a warning; dataset_report.json says")
     cached = new_run(request)
     assert tried(cached, request).name == "Completed"
     assert {"lora", "loss-curve", "config", "report", "loss-curve-file", "bill", "warning"} <= cards_of(cached)

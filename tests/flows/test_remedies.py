@@ -278,7 +278,8 @@ def test_slow_motion_is_warned_of_without_sound_too(data, tmp_path):
     told = "the target is slowed down 3.6 times to fill 25 frames; use a longer clip"
     assert f"a: {told}" in plan_run(ENDPOINTS["extend-prefix"], ENDPOINTS["extend-prefix"].read(body)).warnings
     longer = data(a=video(tmp_path / "b.mp4", 9)) | {"number_of_frames": 25, "auto_scale_input": True}
-    [warning] = plan_run(ENDPOINTS["extend-prefix"], ENDPOINTS["extend-prefix"].read(longer)).warnings[1:]
+    warnings = plan_run(ENDPOINTS["extend-prefix"], ENDPOINTS["extend-prefix"].read(longer)).warnings
+    [warning] = [each for each in warnings if "slowed down" in each]
     assert warning.endswith("use a longer clip or lower number_of_frames to 17")
     again = plan_run(ENDPOINTS["extend-prefix"], ENDPOINTS["extend-prefix"].read(longer | {"number_of_frames": 17}))
-    assert again.warnings == ["a: no caption"]
+    assert [each for each in again.warnings if each.startswith("a: ")] == ["a: no caption"]

@@ -228,7 +228,7 @@ def test_a_configured_origin_uses_the_api_with_a_key_of_its_own(setting):
     assert not any("access-control-allow-credentials" in answer.headers for answer in (asked, sent))
 
 
-@pytest.mark.parametrize("allowed", ["", "https://studio.example.org", "*", "null"])
+@pytest.mark.parametrize("allowed", ["", "https://studio.example.org"])
 @pytest.mark.parametrize("origin", ["https://evil.example", "https://studio.example.org.evil.example", "null"])
 def test_no_other_origin_reads_or_changes_anything(setting, allowed, origin):
     setting(allowed_origins=allowed)
