@@ -42,11 +42,11 @@ lint: setup
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
-# two processes on two cores, each with one thread; a file's tests stay together and share what they prepare, and the
-# files that take longest come first
+# three processes on two cores, each with one thread, as some wait for servers; a file's tests stay together and share
+# what they prepare, and the files that take longest come first
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 25
 
 # the rest of every sweep: more kills, outages, broken files, endpoints in a browser
 test-long: setup
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25 -m long
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 25 -m long

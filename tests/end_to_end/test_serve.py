@@ -81,14 +81,14 @@ def test_a_second_one_on_the_same_home_is_refused(service):
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", swept(ENDPOINTS, short=1))
+@pytest.mark.parametrize("name", swept(ENDPOINTS, short=0))
 def test_the_run_form_shows_every_field_with_title_description_and_default(trained, forms, name):
     for field, info in ENDPOINTS[name].request.model_fields.items():
         assert info.title in forms[name] and info.description in forms[name], field
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", swept(ENDPOINTS, short=1))
+@pytest.mark.parametrize("name", swept(ENDPOINTS, short=0))
 def test_a_run_started_by_its_form_is_seen_to_finish_with_its_artifacts(service, browser, trained, name):
     run_id = trained[name]["id"]
     shown = browser.open_run(run_id, "Artifacts")
@@ -276,7 +276,7 @@ def test_a_page_from_elsewhere_in_the_owners_browser_starts_nothing(service, bro
     assert service.ask("flow_runs/count", {}) == before
 
 
-@pytest.mark.parametrize("part", swept(["flows.hosting.prefect_app", "flows.hosting.keeper"], short=1))
+@pytest.mark.parametrize("part", swept(["flows.hosting.prefect_app", "flows.hosting.keeper"], short=0))
 def test_a_prefect_server_that_dies_is_started_again_at_the_same_address(service, part):
     before = service.ask("flow_runs/count", {})
     for process in psutil.process_iter(["cmdline"]):

@@ -5,5 +5,6 @@ import pytest
 
 def swept(values, short):
     """Values for `parametrize`, all but the first ones marked as long."""
-    marks = pytest.mark.long
-    return [value if number < short else pytest.param(value, marks=marks) for number, value in enumerate(values)]
+    cases = [value if isinstance(value, tuple) else (value,) for value in values]
+    marks = ((), pytest.mark.long)
+    return [pytest.param(*case, marks=marks[number >= short]) for number, case in enumerate(cases)]

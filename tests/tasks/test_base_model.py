@@ -3,10 +3,13 @@
 import subprocess
 import sys
 
+import pytest
+
 from models.ltx2 import tiny
 from models.ltx2.bundle import TINY_FOLDER
 
 
+@pytest.mark.long
 def test_two_processes_that_need_the_tiny_base_build_it_once(home):
     code = """
 import multiprocessing

@@ -15,7 +15,8 @@ from tests.support import clips
 from tests.support.browser import CHROMIUM, PLAY
 from tests.support.person import fill, see_plan, train
 from tests.support.service_app import FILE, RESULT
-from tests.support.watched import AXE, CUT_OFF, SIZES, serious_faults, until, watched
+from tests.support.sweeps import swept
+from tests.support.watched import AXE, CUT_OFF, serious_faults, until, watched
 
 pytestmark = [
     pytest.mark.slow(seconds=60),
@@ -26,6 +27,7 @@ CURVE = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 240" width=
 <rect width="100%" height="100%" fill="white"/><path d="M28 30 120 120 600 190" fill="none" stroke="blue"/></svg>"""
 ASKED = {"training_data_url": "https://example.com/clips.zip", "trigger_phrase": "zoomy walk"}
 FAULTS = [NothingFound("clips.zip", (".mp4",)), DownloadRejected("a.mp4", "it is gone", where=("validation", 0))]
+LOOKS = [("desk", "light"), ("phone", "dark"), ("desk", "dark"), ("phone", "light")]
 STATES = ("sign-in", "history", "endpoints", "plan", "faults", "running", "finished", "rejected", "compare", "docs")
 
 
@@ -117,8 +119,7 @@ def _open(state, page, service, folder):
 
 
 @needs_axe
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("size", "scheme"), swept(LOOKS, short=2))
 def test_no_page_has_a_serious_accessibility_fault_or_is_cut_off(service, folder, size, scheme):
     with service.browser(size, scheme) as page:
         _sign_in(page, service)
