@@ -20,6 +20,7 @@ from models.training_inputs import (
 )
 from schemas.endpoints import ENDPOINTS
 from schemas.plan import Generated, Mask, Reference
+from tests.support.sweeps import swept
 from tests.support.tensors import GOLDEN, packed, read_golden, tiny_transformer
 
 REFERENCES = sorted(path.name for path in GOLDEN.glob("train_*") if "reference" in path.name or "masked" in path.name)
@@ -106,7 +107,7 @@ def with_reference_of(sample, other):
     return replace(sample, latents=sample.latents | references)
 
 
-@pytest.mark.parametrize("name", ["ic-lora/a2a", "ic-lora/av2av", "av2av-masked"])
+@pytest.mark.parametrize("name", swept(["av2av-masked", "ic-lora/a2a", "ic-lora/av2av"], short=2))
 def test_a_reference_that_carries_the_answer_is_really_used(name):
     endpoint = ENDPOINTS[name]
     request = endpoint.read({"training_data_url": "s3://b/clips.zip"})

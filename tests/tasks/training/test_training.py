@@ -55,6 +55,7 @@ def test_the_given_prefix_comes_back_in_the_previews(tmp_path):
         assert torch.equal(load_file(shown.path)["video"][:, :1], clean[:, :1])
 
 
+@pytest.mark.long
 def test_an_interrupted_training_goes_on_and_ends_in_the_same_bytes(latents, tmp_path, monkeypatch):
     latents = latents.model_copy(update={"previews": ()})
     whole = bytes_of(trained(latents).weights)
