@@ -40,6 +40,7 @@ def step(module, batch):
     return [loss, *torch.autograd.grad(loss.sum(), list(module.adapter))]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")  # of torch's own tracing
 def test_all_blocks_share_two_graphs_and_compute_the_same_recomputed_or_not():
     module, batch = training()

@@ -27,6 +27,7 @@ def alone(job):
     return module.state_dict()
 
 
+@pytest.mark.long
 def test_two_devices_train_as_one_does_on_both_their_samples(tmp_path):
     job = job_of(PLANS["both prefixes"], tmp_path / "job", clips=4, devices=2, previews=True)
     events = train_in_child(job, lambda event: None)

@@ -58,6 +58,7 @@ def test_steps_that_are_taken_again_after_an_interruption_count_once(shown, monk
     assert page.losses == {"video": [(1, 1.0), (2, 2.5)]}
 
 
+@pytest.mark.long
 def test_a_preview_is_drawn_in_a_process_of_its_own(shown, preview, monkeypatch):
     monkeypatch.setattr(training_page, "MEMORY_BESIDE", 0)
     page = TrainingPage(base().location, video=True)

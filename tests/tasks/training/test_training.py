@@ -110,6 +110,7 @@ def test_the_error_of_the_process_keeps_its_class(latents, tmp_path, monkeypatch
     assert len(jobs) == 1
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_ends_the_real_process_with_its_error(latents, monkeypatch):
     real = child.command
 
