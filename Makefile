@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup tools demo serve deploy docs test test-long lint
+.PHONY: setup tools demo serve deploy docs test test-long lint types style
 
 setup: .venv/installed tools
 
@@ -35,9 +35,14 @@ docs: setup
 	$(BIN)/mkdocs build --strict
 
 lint: setup
+	@$(MAKE) --no-print-directory --jobs 2 types style
+
+types:
+	$(BIN)/mypy
+
+style:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml

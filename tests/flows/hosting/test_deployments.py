@@ -45,6 +45,7 @@ def functions():
     return [flow.fn.__name__ for flow in FLOWS.values()]
 
 
+@pytest.mark.long
 def test_prefects_own_command_deploys_the_same(client, names):
     before = deployed(client)
     environment = os.environ | {"PREFECT_API_URL": str(client.api_url)}

@@ -46,6 +46,7 @@ def test_a_training_reports_every_step_and_both_previews(latents):
     assert [(p.step, p.sample) for p in adapter.previews] == [(0, 0), (6, 0)]
 
 
+@pytest.mark.long
 def test_the_given_prefix_comes_back_in_the_previews(tmp_path):
     job = job_of(PLAN, tmp_path / "job", previews=True)
     events = events_of(job)
