@@ -30,6 +30,7 @@ with in_bulk():
     from tasks.training import checkpoint
     from tasks.training.callbacks import Reporter, Say, Voice, read_samples
     from tasks.training.job import Event, Failed, Job, Prepared
+    from tasks.training.parent import end_with_parent
 
 SECONDS_BETWEEN_LOOKS = 0.5
 DEVICE_FAULTS = ("CUDA error", "cuDNN error", "CUBLAS", "cuBLAS", "NCCL", "CUDA driver error", "HIP error")
@@ -106,13 +107,6 @@ def _device(job: Job, rank: int) -> torch.device:
     return device
 
 
-def end_with_parent() -> None:
-    """Wait for the end of stdin, which comes when the parent ends, however that happens, and end this process."""
-    while os.read(sys.stdin.fileno(), 1):  # unbuffered: a lock held here would stop the interpreter from ending
-        pass
-    os._exit(1)
-
-
 def end_with_first(first: int) -> None:
     """End a further process with the first one, which started it: else it would wait for gradients for ever."""
     while os.getppid() == first:
@@ -122,7 +116,7 @@ def end_with_first(first: int) -> None:
 
 def main() -> None:
     """Entry point of the process."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     if process_rank():
         threading.Thread(target=end_with_first, args=(os.getppid(),), daemon=True).start()
     try:

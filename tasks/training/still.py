@@ -6,7 +6,6 @@ frame of its middle, decoded from two latent steps; a sound's is its mel spectro
 
 import os
 import sys
-import threading
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from models.ltx2.codecs import VideoDecoder, decoded_mel
 from models.ltx2.loading import load_audio_vae, load_video_vae
+from tasks.training.parent import end_with_parent
 
 CPU = torch.device("cpu")
 NICE = 19
@@ -46,15 +46,8 @@ def draw(base: str, latents: Path, picture: Path) -> None:
     Image.fromarray(pixels.numpy()).save(picture, format="PNG")
 
 
-def end_with_parent() -> None:
-    """End this process with its parent, which holds the other end of stdin."""
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    os._exit(1)
-
-
 if __name__ == "__main__":
     os.nice(NICE)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     draw(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
